@@ -1,0 +1,68 @@
+# The two ways a target is declared in this project, so that flags are said once.
+
+add_library(octet_flags INTERFACE)
+# -ffp-contract=off: fused multiply-adds are written, never chosen by the compiler, so that a row's bits
+# do not depend on whether it fell into a vector loop or its tail.
+target_compile_options(octet_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off)
+target_include_directories(octet_flags INTERFACE ${CMAKE_SOURCE_DIR})
+if(OCTET_SANITIZE)
+  target_compile_options(octet_flags INTERFACE -fsanitize=${OCTET_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=all -g)
+  target_link_options(octet_flags INTERFACE -fsanitize=${OCTET_SANITIZE})
+endif()
+if(OCTET_BUILD_FUZZERS)
+  target_compile_options(octet_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# octet_library(NAME SOURCES a.cc ... DEPS lib ...)
+function(octet_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC octet_flags ${ARG_DEPS})
+endfunction()
+
+# octet_test(NAME SOURCES a_test.cc ... DEPS lib ... [LABELS l ...] [TIMEOUT s] [COMMAND ...] [WHOLE])
+# One executable; by default each TEST is one ctest case. COMMAND replaces the way it is started (mpirun).
+# WHOLE registers the executable as one ctest case (for tests that share a costly set-up).
+function(octet_test name)
+  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;DEPS;LABELS;COMMAND;ENVIRONMENT" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE octet_flags ${ARG_DEPS} GTest::gmock GTest::gtest Threads::Threads)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  set(env "OCTET_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "OCTET_BINARY_DIR=${CMAKE_BINARY_DIR}" ${ARG_ENVIRONMENT})
+  if(ARG_COMMAND)
+    target_link_libraries(${name} PRIVATE $<$<NOT:$<BOOL:${ARG_WHOLE}>>:GTest::gtest_main>)
+    add_test(NAME ${name} COMMAND ${ARG_COMMAND} $<TARGET_FILE:${name}>)
+  elseif(ARG_WHOLE)
+    target_link_libraries(${name} PRIVATE GTest::gtest_main)
+    add_test(NAME ${name} COMMAND ${name})
+  else()
+    target_link_libraries(${name} PRIVATE GTest::gtest_main)
+    include(GoogleTest)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+      PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${env}")
+    return()
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${env}")
+endfunction()
+
+# octet_fuzzer(NAME SOURCES x_fuzz.cc DEPS lib ...): a libFuzzer target, and without libFuzzer a replayer of
+# the corpus in tests/fuzz/corpus/NAME that runs as a test.
+function(octet_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE octet_flags ${ARG_DEPS})
+  if(OCTET_BUILD_FUZZERS)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)
+    add_test(NAME ${name} COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    set_tests_properties(${name} PROPERTIES LABELS "fuzz" TIMEOUT 120)
+  endif()
+endfunction()
