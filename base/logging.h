@@ -1,11 +1,12 @@
-// Leveled log lines on stderr and fail-fast invariant checks (Debian 12's Abseil has no absl/log).
+// Leveled log lines on stderr and fail-fast invariant checks (Debian 12's
+// Abseil has no absl/log).
 //
 //   OCTET_LOG(INFO) << "rank " << rank << " ready";
 //   OCTET_CHECK(offset <= size) << "offset " << offset;
 //
-// A line is written with one write(2), so lines of threads and of mpirun's ranks do not interleave.
-// OCTET_CHECK is for broken invariants of our own code only: wrong input is an absl::Status.
-// Thread-safe.
+// A line is written with one write(2), so lines of threads and of mpirun's
+// ranks do not interleave. OCTET_CHECK is for broken invariants of our own code
+// only: wrong input is an absl::Status. Thread-safe.
 #ifndef OCTET_BASE_LOGGING_H_
 #define OCTET_BASE_LOGGING_H_
 
@@ -18,7 +19,8 @@ enum class LogLevel { kInfo = 0, kWarning = 1, kError = 2, kFatal = 3 };
 
 // Lines below `level` are dropped. Default: kInfo.
 void SetMinLogLevel(LogLevel level);
-// Put before each line, for example "rank 2". Empty by default. Call before threads start.
+// Put before each line, for example "rank 2". Empty by default. Call before
+// threads start.
 void SetLogTag(std::string tag);
 
 namespace internal {
@@ -48,11 +50,12 @@ struct Voidify {
 #define OCTET_LOG_LEVEL_ERROR ::octet::LogLevel::kError
 #define OCTET_LOG_LEVEL_FATAL ::octet::LogLevel::kFatal
 
-#define OCTET_LOG(level) \
-  ::octet::internal::LogMessage(OCTET_LOG_LEVEL_##level, __FILE__, __LINE__).stream()
+#define OCTET_LOG(level)                                                     \
+  ::octet::internal::LogMessage(OCTET_LOG_LEVEL_##level, __FILE__, __LINE__) \
+      .stream()
 
-#define OCTET_CHECK(condition)           \
-  (condition) ? (void)0                  \
+#define OCTET_CHECK(condition)                 \
+  (condition) ? (void)0                        \
               : ::octet::internal::Voidify() & \
                     (OCTET_LOG(FATAL) << "check failed: " #condition " ")
 

@@ -11,7 +11,8 @@ namespace {
 
 std::string FromEnvironment(const char* variable) {
   const char* value = std::getenv(variable);
-  OCTET_CHECK(value != nullptr) << variable << " is not set: start the tests with ctest";
+  OCTET_CHECK(value != nullptr)
+      << variable << " is not set: start the tests with ctest";
   return value;
 }
 
@@ -27,20 +28,23 @@ std::string BinaryPath(absl::string_view relative) {
 
 std::optional<std::string> DataPath(absl::string_view relative) {
   const char* data_dir = std::getenv("OCTET_DATA_DIR");
-  std::string path =
-      absl::StrCat(data_dir ? std::string(data_dir) : SourcePath("../shared/data"), "/", relative);
+  std::string path = absl::StrCat(
+      data_dir ? std::string(data_dir) : SourcePath("../shared/data"), "/",
+      relative);
   if (!std::filesystem::exists(path)) return std::nullopt;
   return path;
 }
 
 TempDir::TempDir() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "octet_test_XXXXXX").string();
+  std::string pattern =
+      (std::filesystem::temp_directory_path() / "octet_test_XXXXXX").string();
   OCTET_CHECK(mkdtemp(pattern.data()) != nullptr) << "cannot make " << pattern;
   path_ = pattern;
 }
 
 TempDir::~TempDir() {
-  std::error_code ignored;  // a file that cannot be removed must not fail the test
+  std::error_code
+      ignored;  // a file that cannot be removed must not fail the test
   std::filesystem::remove_all(path_, ignored);
 }
 

@@ -9,14 +9,16 @@
 
 namespace octet::test {
 
-// Path of a file of this repository, for example "tests/golden/tiny_e4/config.json".
+// Path of a file of this repository, for example
+// "tests/golden/tiny_e4/config.json".
 std::string SourcePath(absl::string_view relative);
 
 // Path of a built program, for example "bin/octet".
 std::string BinaryPath(absl::string_view relative);
 
-// Path of a file of the data folder beside the checkout (../shared/data, or $OCTET_DATA_DIR), for example
-// "tokenizer/tokenizer.model"; nullopt when it is absent, as in a user's clone: the test then skips.
+// Path of a file of the data folder beside the checkout (../shared/data, or
+// $OCTET_DATA_DIR), for example "tokenizer/tokenizer.model"; nullopt when it is
+// absent, as in a user's clone: the test then skips.
 std::optional<std::string> DataPath(absl::string_view relative);
 
 // A directory that exists, is empty and is removed when the object goes.
