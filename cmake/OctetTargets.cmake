@@ -21,6 +21,10 @@ function(octet_library name)
   target_link_libraries(${name} PUBLIC octet_flags ${ARG_DEPS})
 endfunction()
 
+# Built by name: the tests that ThreadSanitizer can judge (label tsan: no gRPC in them), and the fuzzers.
+add_custom_target(octet_tsan_tests)
+add_custom_target(octet_fuzzers)
+
 # octet_test(NAME SOURCES a_test.cc ... DEPS lib ... [LABELS l ...] [TIMEOUT s] [COMMAND ...] [WHOLE])
 # One executable; by default each TEST is one ctest case. COMMAND replaces the way it is started (mpirun).
 # WHOLE registers the executable as one ctest case (for tests that share a costly set-up).
@@ -34,6 +38,9 @@ function(octet_test name)
   endif()
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
+  endif()
+  if("tsan" IN_LIST ARG_LABELS)
+    add_dependencies(octet_tsan_tests ${name})
   endif()
   set(env "OCTET_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "OCTET_BINARY_DIR=${CMAKE_BINARY_DIR}" ${ARG_ENVIRONMENT})
   if(ARG_COMMAND)
@@ -58,6 +65,7 @@ function(octet_fuzzer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE octet_flags ${ARG_DEPS})
+  add_dependencies(octet_fuzzers ${name})
   if(OCTET_BUILD_FUZZERS)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   else()
