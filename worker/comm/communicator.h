@@ -39,7 +39,7 @@ struct OpInfo {
   // How long to wait for peers; absent: the communicator's default.
   // InfiniteDuration for "next plan", the one wait that may last as long as
   // nobody asks anything.
-  std::optional<absl::Duration> timeout;
+  std::optional<absl::Duration> timeout = std::nullopt;
   Stream* stream = nullptr;  // the device work this call follows and precedes;
                              // nullptr on host memory
 };
