@@ -1,0 +1,12 @@
+// Compiled with -mavx2 -mfma: only what runs behind a check of the processor
+// may stand here.
+#include "kernels/cpu/gemm_simd-inl.h"
+
+namespace octet::cpu {
+
+const GemmKernels kAvx2F32Kernels = MakeKernels<F32Op>("avx2", &PackRowsF32);
+const GemmKernels kAvx2Bf16Kernels =
+    MakeKernels<WidenOp>("avx2", &PackRowsWiden);
+const EpilogueKernels kAvx2Epilogue = {&SiluMul, &ToBf16};
+
+}  // namespace octet::cpu

@@ -1,0 +1,13 @@
+// Compiled with -mavx512f and its companions: only what runs behind a check of
+// the processor may stand here.
+#include "kernels/cpu/gemm_simd-inl.h"
+
+namespace octet::cpu {
+
+const GemmKernels kAvx512F32Kernels =
+    MakeKernels<F32Op>("avx512", &PackRowsF32);
+const GemmKernels kAvx512Bf16Kernels =
+    MakeKernels<WidenOp>("avx512", &PackRowsWiden);
+const EpilogueKernels kAvx512Epilogue = {&SiluMul, &ToBf16};
+
+}  // namespace octet::cpu

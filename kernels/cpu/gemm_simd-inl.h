@@ -1,0 +1,264 @@
+// The block products of the vector instruction sets, and the loops around them,
+// written once over vector_math.h. Included only by gemm_avx2.cc,
+// gemm_avx512.cc and gemm_avx512_bf16.cc; everything is in an unnamed
+// namespace, since those files are compiled for different processors.
+//
+// A is laid out [step][rows] in words of 4 bytes (f32 inputs, or pairs of
+// bf16), or [step][2][rows] where bf16 is widened. An output's sum is one chain
+// of fused multiply-adds in rising k.
+#ifndef OCTET_KERNELS_CPU_GEMM_SIMD_INL_H_
+#define OCTET_KERNELS_CPU_GEMM_SIMD_INL_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace octet::cpu {
+namespace {
+
+constexpr int kColumns = 32;       // of a panel
+constexpr int kPanelStride = 128;  // bytes of a step of a panel
+constexpr int kVectorBytes = kLanes * 4;
+constexpr int kPanelVectors = kColumns / kLanes;
+// 24 sums of 32 registers (AVX-512), 12 of 16 (AVX2).
+constexpr int kMaxRows = kLanes == 16 ? 12 : 6;
+constexpr int kMaxWholePanelSums = kLanes == 16 ? 24 : 8;
+
+template <int kRows, int kVectors>
+using Sums = F32[kRows][kVectors];
+
+[[gnu::always_inline]] inline F32 Broadcast(const uint32_t* word) {
+  float value;
+  __builtin_memcpy(&value, word, 4);
+  return Set(value);
+}
+
+// sums[r][v] += a[r] * w[v].
+template <int kRows, int kVectors>
+[[gnu::always_inline]] inline void OuterProduct(const uint32_t* a,
+                                                const F32 (&w)[kVectors],
+                                                Sums<kRows, kVectors>& sums) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    const F32 x = Broadcast(a + r);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Fma(x, w[v], sums[r][v]);
+  }
+}
+
+// x, W f32: one input a step.
+struct F32Op {
+  static constexpr int kWords = 1;
+
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static inline void Step(const uint32_t* a,
+                                                 const std::byte* b,
+                                                 Sums<kRows, kVectors>& sums) {
+    F32 w[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = Load(reinterpret_cast<const float*>(b + v * kVectorBytes));
+    }
+    OuterProduct<kRows, kVectors>(a, w, sums);
+  }
+};
+
+// The even and the odd elements of kLanes pairs of bf16, widened to f32.
+[[gnu::always_inline]] inline F32 LoadEvenBF16(const std::byte* pairs) {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_load_si512(pairs), 16));
+#else
+  const auto* from = reinterpret_cast<const __m256i*>(pairs);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(from), 16));
+#endif
+}
+[[gnu::always_inline]] inline F32 LoadOddBF16(const std::byte* pairs) {
+  constexpr int kUpperHalf = -65536;
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_load_si512(pairs),
+                                              _mm512_set1_epi32(kUpperHalf)));
+#else
+  const auto* from = reinterpret_cast<const __m256i*>(pairs);
+  return _mm256_castsi256_ps(
+      _mm256_and_si256(_mm256_load_si256(from), _mm256_set1_epi32(kUpperHalf)));
+#endif
+}
+
+// x, W bf16, widened to f32 (exactly): A holds both inputs of a step as f32.
+struct WidenOp {
+  static constexpr int kWords = 2;
+
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static inline void Step(const uint32_t* a,
+                                                 const std::byte* b,
+                                                 Sums<kRows, kVectors>& sums) {
+    F32 w[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      w[v] = LoadEvenBF16(b + v * kVectorBytes);
+    OuterProduct<kRows, kVectors>(a, w, sums);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) w[v] = LoadOddBF16(b + v * kVectorBytes);
+    OuterProduct<kRows, kVectors>(a + kRows, w, sums);
+  }
+};
+
+// kRows rows by kVectors vectors of columns, from column `column` on.
+template <class Op, int kRows, int kVectors>
+[[gnu::always_inline]] inline void MultiplyColumns(const BlockProduct& product,
+                                                   int column,
+                                                   int64_t prefetch_stride) {
+  Sums<kRows, kVectors> sums;
+  float* c = product.c + column;
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] =
+          product.accumulate ? Load(c + r * kColumns + v * kLanes) : Set(0.0f);
+    }
+  }
+  const uint32_t* a = reinterpret_cast<const uint32_t*>(product.a);
+  const std::byte* b = product.b + column * 4;
+  const char* ahead = reinterpret_cast<const char*>(product.prefetch);
+  for (int64_t step = 0; step < product.steps; ++step) {
+    _mm_prefetch(ahead, _MM_HINT_T0);
+    _mm_prefetch(ahead + 64, _MM_HINT_T0);
+    Op::template Step<kRows, kVectors>(a, b, sums);
+    a += kRows * Op::kWords;
+    b += kPanelStride;
+    ahead += prefetch_stride;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      Store(c + r * kColumns + v * kLanes, sums[r][v]);
+    }
+  }
+}
+
+// All 32 columns: at once where the sums fit the registers.
+template <class Op, int kRows>
+void MultiplyRows(const BlockProduct& product) {
+  constexpr int kVectors =
+      kRows * kPanelVectors <= kMaxWholePanelSums ? kPanelVectors : 2;
+  int64_t stride = product.prefetch_stride;
+  for (int v = 0; v < kPanelVectors; v += kVectors) {
+    MultiplyColumns<Op, kRows, kVectors>(product, v * kLanes, stride);
+    stride = 0;
+  }
+}
+
+using RowsFunction = void (*)(const BlockProduct&);
+
+template <class Op, int kRows>
+constexpr RowsFunction RowsOrNull() {
+  if constexpr (kRows <= kMaxRows) {
+    return &MultiplyRows<Op, kRows>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class Op>
+void Multiply(const BlockProduct& product) {
+  static constexpr RowsFunction kByRows[] = {nullptr,
+                                             RowsOrNull<Op, 1>(),
+                                             RowsOrNull<Op, 2>(),
+                                             RowsOrNull<Op, 3>(),
+                                             RowsOrNull<Op, 4>(),
+                                             RowsOrNull<Op, 5>(),
+                                             RowsOrNull<Op, 6>(),
+                                             RowsOrNull<Op, 7>(),
+                                             RowsOrNull<Op, 8>(),
+                                             RowsOrNull<Op, 9>(),
+                                             RowsOrNull<Op, 10>(),
+                                             RowsOrNull<Op, 11>(),
+                                             RowsOrNull<Op, 12>(),
+                                             RowsOrNull<Op, 13>(),
+                                             RowsOrNull<Op, 14>()};
+  kByRows[product.rows](product);
+}
+
+// ---- layouts of A
+
+// [step][rows], f32.
+inline void PackRowsF32(const void* x, int rows, int64_t k, int64_t steps,
+                        std::byte* a) {
+  const float* from = static_cast<const float*>(x);
+  float* to = reinterpret_cast<float*>(a);
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < k; ++i) to[i * rows + r] = from[r * k + i];
+    for (int64_t i = k; i < steps; ++i) to[i * rows + r] = 0.0f;
+  }
+}
+
+// [step][2][rows], bf16 widened to f32.
+inline void PackRowsWiden(const void* x, int rows, int64_t k, int64_t steps,
+                          std::byte* a) {
+  const uint16_t* from = static_cast<const uint16_t*>(x);
+  uint32_t* to = reinterpret_cast<uint32_t*>(a);
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < k; ++i) {
+      to[i * rows + r] = static_cast<uint32_t>(from[r * k + i]) << 16;
+    }
+    for (int64_t i = k; i < 2 * steps; ++i) to[i * rows + r] = 0;
+  }
+}
+
+// [step][rows], pairs of bf16.
+inline void PackRowsPairs(const void* x, int rows, int64_t k, int64_t steps,
+                          std::byte* a) {
+  const uint16_t* from = static_cast<const uint16_t*>(x);
+  uint32_t* to = reinterpret_cast<uint32_t*>(a);
+  for (int r = 0; r < rows; ++r) {
+    const uint16_t* row = from + r * k;
+    for (int64_t s = 0; s < k / 2; ++s) {
+      uint32_t pair;
+      __builtin_memcpy(&pair, row + 2 * s, 4);
+      to[s * rows + r] = pair;
+    }
+    for (int64_t s = k / 2; s < steps; ++s) {
+      to[s * rows + r] = 2 * s < k ? row[2 * s] : 0;
+    }
+  }
+}
+
+inline void Nothing() {}
+
+// ---- elementwise
+
+inline void SiluMul(float* gate, const float* up, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    Store(gate + i, Silu(Load(gate + i)) * Load(up + i));
+  }
+}
+
+inline void ToBf16(const float* from, BF16* to, int64_t count) {
+  uint16_t* bits = reinterpret_cast<uint16_t*>(to);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    StoreBF16(bits + i, Load(from + i));
+  }
+}
+
+template <class Op>
+constexpr GemmKernels MakeKernels(const char* name,
+                                  decltype(GemmKernels::pack_rows) pack) {
+  return GemmKernels{.name = name,
+                     .max_rows = kMaxRows,
+                     .row_quantum = 1,
+                     .a_step_bytes = 4 * Op::kWords,
+                     .step_quantum = 1,
+                     .pack_rows = pack,
+                     .begin = &Nothing,
+                     .end = &Nothing,
+                     .multiply = &Multiply<Op>};
+}
+
+}  // namespace
+}  // namespace octet::cpu
+
+#endif  // OCTET_KERNELS_CPU_GEMM_SIMD_INL_H_
