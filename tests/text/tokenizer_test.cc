@@ -72,7 +72,7 @@ TEST(TokenizerTest, APieceIsMadeFromACharacterThatIsNone) {
 TEST(TokenizerTest, ARunOfUnknownCharactersIsOneUnknown) {
   const auto tokenizer = Make(Letters());
   EXPECT_THAT(tokenizer->Encode("zzzazz"), ElementsAre(5, 0, 3, 0));
-  EXPECT_EQ(tokenizer->Decode({{5, 0, 3, 0}}).value(), " ⁇ a ⁇ ");
+  EXPECT_EQ(tokenizer->Decode({5, 0, 3, 0}).value(), " ⁇ a ⁇ ");
 }
 
 TEST(TokenizerTest, UnknownCharactersFallBackToBytes) {
@@ -81,8 +81,8 @@ TEST(TokenizerTest, UnknownCharactersFallBackToBytes) {
   EXPECT_THAT(tokenizer->Encode("é"),
               ElementsAre(5, byte0 + 0xC3, byte0 + 0xA9));
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("é")).value(), "é");
-  EXPECT_EQ(tokenizer->Decode({{byte0 + 0xC3}}).value(), "\xEF\xBF\xBD");
-  EXPECT_EQ(tokenizer->Decode({{byte0 + 0xC3, 3, byte0 + 0xA9}}).value(),
+  EXPECT_EQ(tokenizer->Decode({byte0 + 0xC3}).value(), "\xEF\xBF\xBD");
+  EXPECT_EQ(tokenizer->Decode({byte0 + 0xC3, 3, byte0 + 0xA9}).value(),
             "\xEF\xBF\xBD"
             "a"
             "\xEF\xBF\xBD");
@@ -110,14 +110,14 @@ TEST(TokenizerTest, ControlPiecesNeverComeFromText) {
           "!", 0, PieceType::kControl));
   EXPECT_THAT(tokenizer->Encode("<s>"), ElementsAre(5, 8, 9, 10));
   EXPECT_THAT(tokenizer->Encode("!"), ElementsAre(5, 0));
-  EXPECT_EQ(tokenizer->Decode({{1, 7, 2}}).value(), "ab");
+  EXPECT_EQ(tokenizer->Decode({1, 7, 2}).value(), "ab");
 }
 
 TEST(TokenizerTest, OnlyTheDummyPrefixSpaceIsTakenAway) {
   const auto tokenizer = Make(Letters());
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(" ab  ab ")).value(),
             " ab  ab ");
-  EXPECT_EQ(tokenizer->Decode({{3, 7}}).value(), "a ab");
+  EXPECT_EQ(tokenizer->Decode({3, 7}).value(), "a ab");
 }
 
 TEST(TokenizerTest, KnowsItsPieces) {
@@ -143,7 +143,7 @@ TEST(TokenizerTest, IdsOutOfRangeAreNamed) {
   for (const int32_t id : {-1, 8000, INT32_MAX, INT32_MIN}) {
     const std::string expected =
         absl::StrCat("token id ", id, " is out of range, expected 0 to 7999");
-    EXPECT_EQ(tokenizer->Decode({{5, id}}).status().message(), expected);
+    EXPECT_EQ(tokenizer->Decode({5, id}).status().message(), expected);
     EXPECT_EQ(tokenizer->IdToPiece(id).status().message(), expected);
     EXPECT_EQ(tokenizer->CheckId(id).code(),
               absl::StatusCode::kInvalidArgument);
