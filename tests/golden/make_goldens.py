@@ -135,7 +135,9 @@ class Golden:
             low = oracle.forward(self.low_model, ids).logits[0]
             self.put(kind, "bf16_logits", low)
             exact = trace.logits[0].numpy()
-            rms = np.sqrt(np.square(low.numpy() - exact).mean() / np.square(exact).mean())
+            rms = np.sqrt(
+                np.square(low.numpy() - exact).mean() / np.square(exact).mean()
+            )
             report["bf16_error"] = rounded(relative_error(low.numpy(), exact))
             report["bf16_rms_error"] = rounded(float(rms))
         return report

@@ -12,7 +12,6 @@ import pathlib
 import numpy as np
 
 Array = np.ndarray
-Weights = dict[str, Array]
 
 
 @dataclasses.dataclass
@@ -26,7 +25,7 @@ class Trace:
     hidden_states: Array  # [L + 1, S, H]: embedding, then after each layer
 
 
-def read_safetensors(path: pathlib.Path) -> Weights:
+def read_safetensors(path: pathlib.Path) -> dict[str, Array]:
     """Reads one safetensors file (F32, F16, BF16) as float64."""
     data = path.read_bytes()
     header_size = int.from_bytes(data[:8], "little")
@@ -50,15 +49,13 @@ class Mixtral:
 
     def __init__(self, directory: pathlib.Path):
         self.config = json.loads((directory / "config.json").read_text())
-        self.w: Weights = {}
+        self.w: dict[str, Array] = {}
         for path in sorted(directory.glob("model*.safetensors")):
             self.w |= read_safetensors(path)
         rope = self.config.get("rope_parameters") or self.config
         self.theta = rope["rope_theta"]
-        heads = self.config["num_attention_heads"]
-        self.head_dim = (
-            self.config.get("head_dim") or self.config["hidden_size"] // heads
-        )
+        per_head = self.config["hidden_size"] // self.config["num_attention_heads"]
+        self.head_dim = self.config.get("head_dim") or per_head
 
     def expert(self, layer: int, e: int) -> tuple[Array, Array, Array]:
         """w1 (gate) [F, H], w2 (down) [H, F], w3 (up) [F, H] of one expert."""
@@ -72,11 +69,9 @@ class Mixtral:
 
     def gate(self, layer: int) -> Array:
         """Router weight [E, H]."""
-        prefix = f"model.layers.{layer}."
-        fused = prefix + "mlp.gate.weight"
-        if fused in self.w:
-            return self.w[fused]
-        return self.w[prefix + "block_sparse_moe.gate.weight"]
+        fused = f"model.layers.{layer}.mlp.gate.weight"
+        old = f"model.layers.{layer}.block_sparse_moe.gate.weight"
+        return self.w[fused if fused in self.w else old]
 
     def rms_norm(self, x: Array, name: str) -> Array:
         """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
