@@ -59,6 +59,27 @@ function(octet_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${env}")
 endfunction()
 
+# octet_mpi_test(NAME RANKS 1 2 ... SOURCES a_test.cc ... DEPS lib ... [TIMEOUT s]): one executable, registered once
+# per number of ranks as NAME_n<ranks>, label mpi. All ranks run on this machine, more than it has cores if need be.
+set(OCTET_MPI_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+set(OCTET_MPIRUN_FLAGS --oversubscribe --bind-to none --mca btl vader,self)
+function(octet_mpi_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;RANKS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE octet_flags ${ARG_DEPS} GTest::gmock GTest::gtest Threads::Threads)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  # libmpi itself leaks at exit.
+  set(env "OCTET_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "OCTET_BINARY_DIR=${CMAKE_BINARY_DIR}" ${OCTET_MPI_ENVIRONMENT}
+      ASAN_OPTIONS=detect_leaks=0)
+  foreach(ranks ${ARG_RANKS})
+    add_test(NAME ${name}_n${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} ${OCTET_MPIRUN_FLAGS} $<TARGET_FILE:${name}>)
+    set_tests_properties(${name}_n${ranks} PROPERTIES LABELS mpi TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${env}" PROCESSORS 2)
+  endforeach()
+endfunction()
+
 # octet_fuzzer(NAME SOURCES x_fuzz.cc DEPS lib ...): a libFuzzer target, and without libFuzzer a replayer of
 # the corpus in tests/fuzz/corpus/NAME that runs as a test.
 function(octet_fuzzer name)

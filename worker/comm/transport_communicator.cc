@@ -45,15 +45,7 @@ absl::Status TransportCommunicator::Execute(CallSignature signature,
                                             Run run) {
   if (!poison_.ok()) return poison_;
   signature.sequence_number = next_sequence_number_++;
-  signature.layer = op.layer;
-  signature.step_id = op.step_id;
-  signature.SetOperation(op.operation);
-  Call call;
-  call.signature = signature;
-  call.operation = op.operation;
-  call.timeout = op.timeout.value_or(options_.timeout);
-  call.start = SteadyClock::now();
-  call.deadline = After(call.start, call.timeout);
+  Call call = NewCall(signature, op);
   absl::Status status;
   if (!bad_argument.empty()) {
     status =
@@ -71,6 +63,20 @@ absl::Status TransportCommunicator::Execute(CallSignature signature,
                 absl::FromChrono(SteadyClock::now() - call.start));
   if (!status.ok()) poison_ = status;
   return status;
+}
+
+TransportCommunicator::Call TransportCommunicator::NewCall(
+    CallSignature signature, const OpInfo& op) const {
+  signature.layer = op.layer;
+  signature.step_id = op.step_id;
+  signature.SetOperation(op.operation);
+  Call call;
+  call.signature = signature;
+  call.operation = op.operation;
+  call.timeout = op.timeout.value_or(options_.timeout);
+  call.start = SteadyClock::now();
+  call.deadline = After(call.start, call.timeout);
+  return call;
 }
 
 std::string TransportCommunicator::CheckAllToAllV(

@@ -68,6 +68,8 @@ class TransportCommunicator : public Communicator {
   virtual absl::Status RunBroadcast(void* data, int root, Call& call) = 0;
   virtual absl::Status RunBarrier(Call& call) = 0;
 
+  // A call that starts now.
+  Call NewCall(CallSignature signature, const OpInfo& op) const;
   absl::Status Failure(const Call& call, absl::StatusCode code,
                        std::vector<int> missing_ranks,
                        std::string reason) const;

@@ -1,0 +1,76 @@
+// MPI's life in this process, and the communicator over it. Nothing outside
+// this folder includes mpi.h.
+//
+// Started without mpirun a process is a group of one rank. The environment must
+// outlive its communicators. One thread at a time uses it, except RequestAbort.
+#ifndef OCTET_WORKER_COMM_MPI_MPI_ENVIRONMENT_H_
+#define OCTET_WORKER_COMM_MPI_MPI_ENVIRONMENT_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/transport_communicator.h"
+
+namespace octet {
+
+class MpiEnvironment {
+ public:
+  // MPI_Init_thread; once per process. FAILED_PRECONDITION when MPI was started
+  // before or gives less than MPI_THREAD_SERIALIZED.
+  static absl::StatusOr<std::unique_ptr<MpiEnvironment>> Init(int* argc,
+                                                              char*** argv);
+  // MPI_Finalize, which waits for all ranks. After a failure of the group it
+  // would wait for ever: then the process ends without it, and mpirun ends the
+  // other ranks and reports an error.
+  ~MpiEnvironment();
+  MpiEnvironment(const MpiEnvironment&) = delete;
+  MpiEnvironment& operator=(const MpiEnvironment&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const {
+    return local_rank_;
+  }  // among the ranks of this host
+  int local_size() const { return local_size_; }
+  const std::string& host() const { return host_; }
+
+  // Makes this rank's pending and later collectives return UNAVAILABLE within
+  // milliseconds. Async-signal-safe: for a SIGTERM handler, since mpirun sends
+  // SIGTERM to the survivors of a rank's death. `reason` must live for ever.
+  void RequestAbort(const char* reason) {
+    abort_reason_.store(reason, std::memory_order_release);
+  }
+  const char* abort_reason() const {
+    return abort_reason_.load(std::memory_order_acquire);
+  }
+
+  // MPI_Abort: ends the processes of all ranks at once; mpirun exits with
+  // `code`. For main(), when peers do not end by themselves.
+  [[noreturn]] void HardAbort(int code);
+
+ private:
+  friend class MpiChannel;
+  MpiEnvironment() = default;
+
+  int rank_ = 0;
+  int size_ = 1;
+  int local_rank_ = 0;
+  int local_size_ = 1;
+  std::string host_;
+  std::atomic<const char*> abort_reason_{nullptr};
+  std::atomic<bool> broken_{false};
+  std::mutex mpi_mutex_;  // held while a thread calls MPI
+};
+
+// Collective over all ranks of the environment; waits for them as long as a
+// collective does.
+absl::StatusOr<std::unique_ptr<Communicator>> NewMpiCommunicator(
+    MpiEnvironment& environment, CommunicatorOptions options = {});
+
+}  // namespace octet
+
+#endif  // OCTET_WORKER_COMM_MPI_MPI_ENVIRONMENT_H_
