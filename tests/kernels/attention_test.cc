@@ -1,0 +1,220 @@
+// Paged attention against the plain formula, and the promise that a row's bits
+// depend on its position and keys only.
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "kernels/ops.h"
+#include "tests/kernels/device.h"
+#include "tests/reference/reference_ops.h"
+
+namespace octet::test {
+namespace {
+
+// One sequence: what the cache holds and what is asked.
+struct Problem {
+  AttentionShape shape;
+  DType cache_dtype = DType::kF32;
+  DType out_dtype = DType::kF32;
+  int64_t length = 0;                  // S
+  std::vector<float> q, keys, values;  // [S, ...]
+
+  int64_t q_row() const { return int64_t{shape.num_heads} * shape.head_dim; }
+  int64_t kv_row() const {
+    return int64_t{shape.num_kv_heads} * shape.head_dim;
+  }
+};
+
+Problem MakeProblem(Random& random, const AttentionShape& shape, int64_t length,
+                    DType cache_dtype, DType out_dtype) {
+  Problem problem{shape, cache_dtype, out_dtype, length, {}, {}, {}};
+  // Large queries make the softmax peaked in some rows.
+  problem.q = random.Floats(length * problem.q_row(),
+                            random.Integer(0, 1) ? 1.0f : 6.0f);
+  problem.keys = RoundTo(cache_dtype, random.Floats(length * problem.kv_row()));
+  problem.values =
+      RoundTo(cache_dtype, random.Floats(length * problem.kv_row()));
+  return problem;
+}
+
+// Rows [begin, end) of the problem, in chunks of `chunk`, each chunk one call.
+std::vector<float> Attend(Device& device, const Problem& problem,
+                          int block_tokens, int64_t begin, int64_t end,
+                          int64_t chunk, uint64_t block_seed) {
+  const int32_t needed =
+      static_cast<int32_t>((problem.length + block_tokens - 1) / block_tokens);
+  std::vector<int32_t> table = Random(block_seed).Permutation(needed + 3);
+  const KvCacheView cache =
+      NewCache(device, {problem.cache_dtype, problem.shape.num_kv_heads,
+                        block_tokens, problem.shape.head_dim, needed + 3});
+  table.resize(needed);
+  FillCache(device, cache, table, problem.keys, problem.values);
+  std::vector<float> result;
+  for (int64_t row = begin; row < end; row += chunk) {
+    const int64_t count = std::min(chunk, end - row);
+    const Tensor q =
+        device.Upload(absl::MakeConstSpan(problem.q).subspan(
+                          row * problem.q_row(), count * problem.q_row()),
+                      {count, problem.q_row()});
+    const Tensor out = device.New(problem.out_dtype, {count, problem.q_row()});
+    const AttentionSequence sequence{0, count, row, table};
+    EXPECT_TRUE(ops::PagedAttention(device.backend(), q, cache, {sequence},
+                                    static_cast<int>(problem.shape.window), out,
+                                    device.stream())
+                    .ok());
+    const std::vector<float> part = device.Floats(out);
+    result.insert(result.end(), part.begin(), part.end());
+  }
+  return result;
+}
+
+class AttentionTest : public testing::TestWithParam<cpu::Isa> {};
+
+TEST_P(AttentionTest, MatchesReferenceOnRandomShapes) {
+  Device device(GetParam(), 2);
+  const int dims[] = {2, 6, 8, 16, 24, 32, 64, 80, 96, 128};
+  const int groups[] = {1, 2, 3, 4, 8, 16};
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    Random random(seed);
+    AttentionShape shape;
+    shape.head_dim = dims[random.Integer(0, 9)];
+    shape.num_kv_heads = static_cast<int>(random.Integer(1, 3));
+    shape.num_heads = shape.num_kv_heads * groups[random.Integer(0, 5)];
+    shape.window = random.Integer(0, 1) ? random.Integer(1, 70) : 0;
+    const int64_t length = seed == 0 ? 1 : random.Integer(1, 150);
+    const Problem problem =
+        MakeProblem(random, shape, length,
+                    random.Integer(0, 1) ? DType::kF32 : DType::kBF16,
+                    random.Integer(0, 1) ? DType::kF32 : DType::kBF16);
+    const int block_tokens = static_cast<int>(random.Integer(1, 40));
+    const std::vector<float> out =
+        Attend(device, problem, block_tokens, 0, length,
+               random.Integer(1, length), seed);
+    const Difference difference = Compare(
+        ToValues(out), Attention(ToValues(problem.q), ToValues(problem.keys),
+                                 ToValues(problem.values), shape, 0));
+    // f32: sums of up to 150 products; bf16: half a unit in the last place.
+    const double tolerance =
+        problem.out_dtype == DType::kF32 ? 1e-5 : 1.0 / 256;
+    EXPECT_TRUE(difference.comparable) << "seed " << seed;
+    EXPECT_LT(difference.max_relative, tolerance) << "seed " << seed;
+  }
+}
+
+TEST_P(AttentionTest, BitsDoNotDependOnChunksThreadsBlocksOrBlockSize) {
+  Device one(GetParam(), 1);
+  Device three(GetParam(), 3);
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    Random random(100 + seed);
+    const int group = 1 << random.Integer(0, 3);
+    const AttentionShape shape{2 * group, 2, seed % 2 ? 128 : 24,
+                               seed % 3 ? 0 : 37};
+    const int64_t length = 101;
+    const Problem problem =
+        MakeProblem(random, shape, length,
+                    seed % 4 < 2 ? DType::kF32 : DType::kBF16, DType::kF32);
+    const std::vector<float> whole =
+        Attend(one, problem, 16, 0, length, length, 1);
+    EXPECT_EQ(FirstMismatch(whole, Attend(one, problem, 16, 0, length, 1, 1)),
+              "");
+    EXPECT_EQ(FirstMismatch(whole, Attend(one, problem, 16, 0, length, 7, 9)),
+              "");
+    EXPECT_EQ(
+        FirstMismatch(whole, Attend(three, problem, 16, 0, length, 40, 2)), "");
+    EXPECT_EQ(FirstMismatch(whole, Attend(three, problem, 5, 0, length, 33, 3)),
+              "");
+    EXPECT_EQ(
+        FirstMismatch(whole, Attend(three, problem, 64, 0, length, 64, 3)), "");
+  }
+}
+
+TEST_P(AttentionTest, BitsDoNotDependOnNeighboursInTheBatch) {
+  Device device(GetParam(), 2);
+  Random random(7);
+  const AttentionShape shape{8, 2, 32, 0};
+  // Three sequences in one cache, one call: a decode, a chunk, a whole prompt.
+  std::vector<Problem> problems;
+  for (int64_t length : {70, 45, 20}) {
+    problems.push_back(
+        MakeProblem(random, shape, length, DType::kBF16, DType::kF32));
+  }
+  const int64_t first[] = {69, 30, 0};
+  const KvCacheView cache = NewCache(device, {DType::kBF16, 2, 16, 32, 20});
+  const std::vector<int32_t> blocks = random.Permutation(20);
+  std::vector<AttentionSequence> sequences;
+  std::vector<float> q, alone;
+  int64_t next_block = 0;
+  for (int i = 0; i < 3; ++i) {
+    const Problem& problem = problems[i];
+    const int64_t count = problem.length - first[i];
+    const int64_t num_blocks = (problem.length + 15) / 16;
+    const auto table =
+        absl::MakeConstSpan(blocks).subspan(next_block, num_blocks);
+    next_block += num_blocks;
+    FillCache(device, cache, table, problem.keys, problem.values);
+    sequences.push_back({static_cast<int64_t>(q.size()) / problem.q_row(),
+                         count, first[i], table});
+    q.insert(q.end(), problem.q.begin() + first[i] * problem.q_row(),
+             problem.q.end());
+    const std::vector<float> part =
+        Attend(device, problem, 16, first[i], problem.length, count, 5);
+    alone.insert(alone.end(), part.begin(), part.end());
+  }
+  const int64_t row = problems[0].q_row();
+  const int64_t num_rows = static_cast<int64_t>(q.size()) / row;
+  const Tensor out = device.New(DType::kF32, {num_rows, row});
+  ASSERT_TRUE(ops::PagedAttention(device.backend(),
+                                  device.Upload(q, {num_rows, row}), cache,
+                                  sequences, 0, out, device.stream())
+                  .ok());
+  EXPECT_EQ(FirstMismatch(device.Floats(out), alone), "");
+}
+
+// Later tokens of a chunk, stale blocks and what fell out of the window must
+// not reach a row, not even as NaN times zero.
+TEST_P(AttentionTest, UnseenKeysAndValuesDoNotMatter) {
+  Device device(GetParam(), 1);
+  Random random(11);
+  Problem problem =
+      MakeProblem(random, {4, 2, 16, 20}, 60, DType::kF32, DType::kF32);
+  const std::vector<float> clean = Attend(device, problem, 8, 0, 60, 60, 1);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (int64_t i = 0; i < problem.kv_row(); ++i) {
+    problem.keys[40 * problem.kv_row() + i] = nan;
+    problem.values[40 * problem.kv_row() + i] =
+        std::numeric_limits<float>::infinity();
+  }
+  const std::vector<float> dirty = Attend(device, problem, 8, 0, 60, 60, 1);
+  const auto rows = [&](const std::vector<float>& all, int64_t begin,
+                        int64_t end) {
+    return absl::MakeConstSpan(all).subspan(begin * problem.q_row(),
+                                            (end - begin) * problem.q_row());
+  };
+  EXPECT_EQ(FirstMismatch(rows(clean, 0, 40), rows(dirty, 0, 40)), "");
+  EXPECT_NE(FirstMismatch(rows(clean, 40, 60), rows(dirty, 40, 60)), "");
+}
+
+TEST_P(AttentionTest, EmptyChunksAndBatchesAreFine) {
+  Device device(GetParam(), 2);
+  const KvCacheView cache = NewCache(device, {DType::kF32, 1, 4, 8, 2});
+  const Tensor none = device.New(DType::kF32, {0, 8});
+  EXPECT_TRUE(ops::PagedAttention(device.backend(), none, cache, {}, 0, none,
+                                  device.stream())
+                  .ok());
+  const Tensor row = device.Upload(std::vector<float>(8, 1.0f), {1, 8});
+  const std::vector<int32_t> table = {0};
+  EXPECT_TRUE(ops::PagedAttention(device.backend(), row, cache,
+                                  {{0, 0, 0, table}}, 0, row, device.stream())
+                  .ok());
+  EXPECT_EQ(device.Floats(row), std::vector<float>(8, 1.0f));
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest,
+                         testing::ValuesIn(cpu::SupportedIsas()),
+                         [](const auto& info) { return IsaName(info.param); });
+
+}  // namespace
+}  // namespace octet::test

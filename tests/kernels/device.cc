@@ -1,0 +1,149 @@
+#include "tests/kernels/device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/logging.h"
+#include "kernels/cpu/cpu_backend.h"
+
+namespace octet::test {
+namespace {
+
+void Check(const absl::Status& status) {
+  OCTET_CHECK(status.ok()) << status.message();
+}
+
+}  // namespace
+
+Device::Device(cpu::Isa isa, int num_threads) {
+  auto backend = NewCpuBackend({.num_threads = num_threads, .isa = isa});
+  Check(backend.status());
+  backend_ = *std::move(backend);
+  auto stream = backend_->NewStream();
+  Check(stream.status());
+  stream_ = *std::move(stream);
+}
+
+Tensor Device::New(DType dtype, std::initializer_list<int64_t> dims) {
+  Tensor tensor(nullptr, dtype, dims);
+  auto buffer = backend_->Allocate(tensor.num_bytes());
+  Check(buffer.status());
+  const std::vector<uint8_t> garbage(tensor.num_bytes(), 0xff);
+  Check(backend_->CopyToDevice((*buffer)->data(), garbage.data(),
+                               garbage.size(), *stream_));
+  tensor = Tensor((*buffer)->data(), dtype, dims);
+  buffers_.push_back(*std::move(buffer));
+  return tensor;
+}
+
+Tensor Device::Write(DType dtype, const void* values, size_t count,
+                     std::initializer_list<int64_t> dims) {
+  const Tensor tensor = New(dtype, dims);
+  OCTET_CHECK(static_cast<int64_t>(count) == tensor.num_elements())
+      << count << " values for " << tensor.ToString();
+  Check(backend_->CopyToDevice(tensor.data(), values, tensor.num_bytes(),
+                               *stream_));
+  Check(backend_->Synchronize(*stream_));
+  return tensor;
+}
+
+Tensor Device::Upload(absl::Span<const float> values,
+                      std::initializer_list<int64_t> dims) {
+  return Write(DType::kF32, values.data(), values.size(), dims);
+}
+
+Tensor Device::Upload(absl::Span<const BF16> values,
+                      std::initializer_list<int64_t> dims) {
+  return Write(DType::kBF16, values.data(), values.size(), dims);
+}
+
+Tensor Device::Upload(absl::Span<const int32_t> values,
+                      std::initializer_list<int64_t> dims) {
+  return Write(DType::kI32, values.data(), values.size(), dims);
+}
+
+Tensor Device::Upload(absl::Span<const int64_t> values,
+                      std::initializer_list<int64_t> dims) {
+  return Write(DType::kI64, values.data(), values.size(), dims);
+}
+
+Tensor Device::UploadAs(DType dtype, absl::Span<const float> values,
+                        std::initializer_list<int64_t> dims) {
+  return dtype == DType::kF32 ? Upload(values, dims)
+                              : Upload(test::ToBF16(values), dims);
+}
+
+void Device::Read(ConstTensor tensor, void* to) {
+  Check(backend_->CopyToHost(to, tensor.data(), tensor.num_bytes(), *stream_));
+  Check(backend_->Synchronize(*stream_));
+}
+
+std::vector<float> Device::Floats(ConstTensor tensor) {
+  if (tensor.dtype() == DType::kBF16) {
+    std::vector<BF16> values(tensor.num_elements());
+    Read(tensor, values.data());
+    return ToFloats(values);
+  }
+  std::vector<float> values(tensor.num_elements());
+  Read(tensor, values.data());
+  return values;
+}
+
+std::vector<int32_t> Device::Integers(ConstTensor tensor) {
+  std::vector<int32_t> values(tensor.num_elements());
+  Read(tensor, values.data());
+  return values;
+}
+
+std::vector<float> RoundTo(DType dtype, std::vector<float> values) {
+  return dtype == DType::kF32 ? std::move(values)
+                              : ToFloats(test::ToBF16(values));
+}
+
+KvCacheView NewCache(Device& device, const HostCache& shape) {
+  KvCacheView cache;
+  const int64_t count = shape.num_blocks * shape.num_kv_heads *
+                        int64_t{shape.block_tokens} * shape.head_dim;
+  cache.keys = device.New(shape.dtype, {count}).data();
+  cache.values = device.New(shape.dtype, {count}).data();
+  cache.dtype = shape.dtype;
+  cache.num_blocks = shape.num_blocks;
+  cache.num_kv_heads = shape.num_kv_heads;
+  cache.block_tokens = shape.block_tokens;
+  cache.head_dim = shape.head_dim;
+  return cache;
+}
+
+void FillCache(Device& device, const KvCacheView& cache,
+               absl::Span<const int32_t> block_table,
+               absl::Span<const float> keys, absl::Span<const float> values) {
+  const int64_t dim = cache.head_dim;
+  const int64_t row = cache.num_kv_heads * dim;
+  const auto write = [&](void* base, absl::Span<const float> from) {
+    const std::vector<BF16> rounded = test::ToBF16(from);
+    for (int64_t s = 0; s < static_cast<int64_t>(from.size()) / row; ++s) {
+      for (int64_t head = 0; head < cache.num_kv_heads; ++head) {
+        const int64_t block = block_table[s / cache.block_tokens];
+        const int64_t to =
+            ((block * cache.num_kv_heads + head) * cache.block_tokens +
+             s % cache.block_tokens) *
+            dim;
+        const int64_t at = s * row + head * dim;
+        const void* source = cache.dtype == DType::kF32
+                                 ? static_cast<const void*>(from.data() + at)
+                                 : static_cast<const void*>(&rounded[at]);
+        Check(device.backend().CopyToDevice(
+            static_cast<char*>(base) + to * SizeOf(cache.dtype), source,
+            dim * SizeOf(cache.dtype), device.stream()));
+      }
+    }
+    Check(device.backend().Synchronize(device.stream()));
+  };
+  write(cache.keys, keys);
+  write(cache.values, values);
+}
+
+std::string IsaName(cpu::Isa isa) { return std::string(cpu::Name(isa)); }
+
+}  // namespace octet::test
