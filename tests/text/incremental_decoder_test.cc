@@ -143,7 +143,8 @@ INSTANTIATE_TEST_SUITE_P(WhitespaceRules, DecoderPropertyTest,
 TEST(IncrementalDecoderTest, TextThatIsEncodedStreamsBack) {
   const auto tokenizer = Quickstart();
   const std::string text =
-      " The moon, 明月几时有, 龘靐齉, 👩‍👩‍👧‍👦 and\ttabs\n "
+      " The moon, 明月几时有, 龘靐齉, 👩‍👩‍👧‍👦 "
+      "and\ttabs\n "
       " "
       "two "
       "spaces ";
