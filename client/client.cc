@@ -1,127 +1,138 @@
 #include "client/client.h"
 
-#include <grpcpp/grpcpp.h>
+#include <chrono>
+#include <utility>
 
-#include <algorithm>
-
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "base/status_macros.h"
+#include "grpcpp/grpcpp.h"
 
 namespace octet {
 namespace {
 
-// Control calls answer from memory or after at most a step; a server that needs
-// longer is stuck.
-constexpr absl::Duration kControlTimeout = absl::Seconds(60);
+constexpr int kMaxMessageBytes = 64 << 20;
 
-std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(
-      -1);  // a Score answer of a long text with alternatives is large
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
                                    arguments);
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  absl::Status result(static_cast<absl::StatusCode>(status.error_code()),
+                      status.error_message());
+  v1::ErrorDetails details;
+  if (details.ParseFromString(status.error_details())) {
+    for (const google::protobuf::Any& detail : details.details()) {
+      result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
+    }
+  }
+  return result;
+}
+
+void SetDeadline(absl::Duration timeout, grpc::ClientContext* context) {
+  if (timeout < absl::InfiniteDuration()) {
+    context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  }
+}
+
+// One unary call.
+template <typename Response, typename Stub, typename Request>
+absl::StatusOr<Response> Call(
+    Stub& stub,
+    grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                 Response*),
+    const Request& request, absl::Duration timeout = absl::InfiniteDuration()) {
+  grpc::ClientContext context;
+  SetDeadline(timeout, &context);
+  Response response;
+  const grpc::Status status = (stub.*method)(&context, request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
 }
 
 }  // namespace
 
-Client::Client(const std::string& address)
-    : Client(address, NewChannel(address)) {}
+Client::Client(const std::string& target) : Client(MakeChannel(target)) {}
 
-Client::Client(const std::string& address,
-               const std::shared_ptr<grpc::Channel>& channel)
-    : address_(address),
-      inference_(v1::Inference::NewStub(channel)),
-      cluster_(v1::Cluster::NewStub(channel)) {}
+Client::Client(std::shared_ptr<grpc::Channel> channel)
+    : channel_(std::move(channel)),
+      inference_(v1::Inference::NewStub(channel_)),
+      cluster_(v1::Cluster::NewStub(channel_)) {}
 
-absl::Status Client::Convert(const grpc::Status& status) const {
-  if (status.ok()) return absl::OkStatus();
-  std::string message = status.error_message();
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    message = absl::StrCat("server ", address_, ": ", message);
+absl::Status Client::WaitConnected(absl::Duration timeout) {
+  if (channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout))) {
+    return absl::OkStatus();
   }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      message);
+  return absl::UnavailableError(absl::StrCat("no coordinator answered within ",
+                                             absl::FormatDuration(timeout)));
 }
 
-absl::Status Client::Generate(
-    const v1::GenerateRequest& request,
-    absl::FunctionRef<bool(const v1::GenerateResponse&)> on_chunk) {
+absl::Status Client::Generate(const v1::GenerateRequest& request,
+                              const OnChunk& on_chunk, absl::Duration timeout) {
   grpc::ClientContext context;
+  SetDeadline(timeout, &context);
   const auto reader = inference_->Generate(&context, request);
   v1::GenerateResponse chunk;
-  bool wanted = true;
   while (reader->Read(&chunk)) {
-    if (wanted && !on_chunk(chunk)) {
-      wanted = false;
-      context.TryCancel();
+    if (on_chunk(chunk)) continue;
+    context.TryCancel();
+    while (reader->Read(&chunk)) {
     }
+    break;
   }
-  const grpc::Status status = reader->Finish();
-  return wanted ? Convert(status) : absl::OkStatus();
+  return FromGrpc(reader->Finish());
 }
 
-template <typename Response, typename Request, typename Stub, typename Method>
-absl::StatusOr<Response> Client::Call(Stub& stub, Method method,
-                                      const Request& request,
-                                      absl::Duration timeout) {
-  grpc::ClientContext context;
-  if (timeout < absl::InfiniteDuration()) {
-    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-  }
-  Response response;
-  OCTET_RETURN_IF_ERROR(Convert((stub.*method)(&context, request, &response)));
-  return response;
-}
-
-absl::StatusOr<v1::ScoreResponse> Client::Score(
-    const v1::ScoreRequest& request) {
-  return Call<v1::ScoreResponse>(*inference_, &v1::Inference::Stub::Score,
-                                 request, absl::InfiniteDuration());
+absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
+                                                absl::Duration timeout) {
+  return Call(*inference_, &v1::Inference::Stub::Score, request, timeout);
 }
 
 absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(
     const v1::TokenizeRequest& request) {
-  return Call<v1::TokenizeResponse>(*inference_, &v1::Inference::Stub::Tokenize,
-                                    request, kControlTimeout);
+  return Call(*inference_, &v1::Inference::Stub::Tokenize, request);
 }
 
-absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(
-    const v1::DetokenizeRequest& request) {
-  return Call<v1::DetokenizeResponse>(
-      *inference_, &v1::Inference::Stub::Detokenize, request, kControlTimeout);
+absl::StatusOr<std::string> Client::Detokenize(
+    absl::Span<const int32_t> token_ids) {
+  v1::DetokenizeRequest request;
+  request.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
+  auto response = Call(*inference_, &v1::Inference::Stub::Detokenize, request);
+  if (!response.ok()) return response.status();
+  return response->text();
 }
 
 absl::StatusOr<v1::GetInfoResponse> Client::GetInfo() {
-  return Call<v1::GetInfoResponse>(*cluster_, &v1::Cluster::Stub::GetInfo,
-                                   v1::GetInfoRequest(), kControlTimeout);
+  return Call(*cluster_, &v1::Cluster::Stub::GetInfo, v1::GetInfoRequest());
 }
 
 absl::StatusOr<v1::Topology> Client::GetTopology() {
-  return Call<v1::Topology>(*cluster_, &v1::Cluster::Stub::GetTopology,
-                            v1::GetTopologyRequest(), kControlTimeout);
+  return Call(*cluster_, &v1::Cluster::Stub::GetTopology,
+              v1::GetTopologyRequest());
 }
 
 absl::StatusOr<v1::ExpertStats> Client::GetExpertStats() {
-  return Call<v1::ExpertStats>(*cluster_, &v1::Cluster::Stub::GetExpertStats,
-                               v1::GetExpertStatsRequest(), kControlTimeout);
+  return Call(*cluster_, &v1::Cluster::Stub::GetExpertStats,
+              v1::GetExpertStatsRequest());
 }
 
-absl::Status Client::WaitUntilReady(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
-  while (true) {
-    const absl::StatusOr<v1::GetInfoResponse> info = GetInfo();
-    if (info.ok() && info->state() == v1::GROUP_STATE_READY)
-      return absl::OkStatus();
-    if (absl::Now() >= deadline) {
-      const std::string why = info.ok() ? "no worker group is connected"
-                                        : std::string(info.status().message());
-      return absl::DeadlineExceededError(
-          absl::StrCat("server ", address_, " is not ready after ",
-                       absl::FormatDuration(timeout), ": ", why));
+absl::Status Client::WatchEvents(const OnEvent& on_event) {
+  grpc::ClientContext context;
+  const auto reader = cluster_->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::Event event;
+  while (reader->Read(&event)) {
+    if (on_event(event)) continue;
+    context.TryCancel();
+    while (reader->Read(&event)) {
     }
-    absl::SleepFor(std::min(absl::Milliseconds(50), deadline - absl::Now()));
+    reader->Finish();
+    return absl::OkStatus();
   }
+  return FromGrpc(reader->Finish());
 }
 
 }  // namespace octet

@@ -325,6 +325,7 @@ void Scheduler::Commit(const StepSchedule& schedule) {
     OCTET_CHECK(sequence->num_computed == chunk.start)
         << "sequence " << chunk.id;
     sequence->num_computed += chunk.num_tokens;
+    sequence->first_step = false;
     if (sequence->score) {
       sequence->num_scored =
           std::max(sequence->num_scored, sequence->num_computed);

@@ -35,6 +35,7 @@ struct Sequence {
 
   bool paused = false;     // its reader is slow: not scheduled
   bool started = false;    // was admitted at least once
+  bool first_step = true;  // no step with it is committed so far
   int32_t num_cached = 0;  // prompt tokens found in the cache, first admission
   int32_t num_scored = 0;  // positions whose log-probability was delivered
   int32_t home_rank = -1;  // -1 while it waits
