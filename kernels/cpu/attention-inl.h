@@ -134,37 +134,65 @@ void StartAttention(const AttentionTask& task, const AttentionState& state) {
   }
 }
 
-// Widens keys and values of positions [tile + begin, tile + end).
-template <typename Cache>
-void LoadTile(const AttentionTask& task, const AttentionState& state,
-              int64_t tile, int begin, int end) {
-  int64_t offsets[kKeyTile];
-  for (int j = begin; j < end; ++j) {
-    const int64_t position = tile + j;
-    offsets[j] =
-        task.block_table[position / task.block_tokens] * task.block_stride +
-        position % task.block_tokens * task.head_dim;
+// Elements from the start of the head's keys (and values) to those of position
+// `tile` + j, for j in [begin, end).
+struct TileOffsets {
+  TileOffsets(const AttentionTask& task, int64_t tile, int begin, int end)
+      : begin(begin), end(end) {
+    for (int j = begin; j < end; ++j) {
+      const int64_t position = tile + j;
+      at[j] =
+          task.block_table[position / task.block_tokens] * task.block_stride +
+          position % task.block_tokens * task.head_dim;
+    }
   }
+
+  const int begin;
+  const int end;
+  int64_t at[kKeyTile];
+};
+
+// A decode's arithmetic is as long as its loads: both go at once when the next
+// tile is asked for before this one is worked on.
+template <typename Cache>
+void PrefetchTile(const AttentionTask& task, const TileOffsets& next) {
+  constexpr int64_t kLine = 64 / sizeof(Cache);
   const Cache* keys = static_cast<const Cache*>(task.keys);
   const Cache* values = static_cast<const Cache*>(task.values);
-  for (int64_t d = 0; d < state.dim; d += kLanes) {
-    const int64_t count = task.head_dim - d;
-    for (int j0 = 0; j0 < kKeyTile; j0 += kLanes) {
-      if (j0 + kLanes <= begin || j0 >= end) continue;
+  for (int j = next.begin; j < next.end; ++j) {
+    for (int64_t d = 0; d < task.head_dim; d += kLine) {
+      __builtin_prefetch(keys + next.at[j] + d);
+      __builtin_prefetch(values + next.at[j] + d);
+    }
+  }
+}
+
+// Widens the tile's keys and values. What is not in the tile's range is zero or
+// left over, in lanes and rows that nobody reads.
+template <typename Cache>
+void LoadTile(const AttentionTask& task, const AttentionState& state,
+              const TileOffsets& tile) {
+  const Cache* keys = static_cast<const Cache*>(task.keys);
+  const Cache* values = static_cast<const Cache*>(task.values);
+  for (int j0 = 0; j0 < kKeyTile; j0 += kLanes) {
+    if (j0 + kLanes <= tile.begin || j0 >= tile.end) continue;
+    const bool whole = j0 >= tile.begin && j0 + kLanes <= tile.end;
+    for (int64_t d = 0; d < task.head_dim; d += kLanes) {
+      const int64_t count = task.head_dim - d;
       F32 rows[kLanes];
       for (int j = 0; j < kLanes; ++j) {
-        const bool seen = j0 + j >= begin && j0 + j < end && count > 0;
+        const bool seen = whole || (j0 + j >= tile.begin && j0 + j < tile.end);
         rows[j] =
-            seen ? LoadUpTo(keys + offsets[j0 + j] + d, count) : Set(0.0f);
+            seen ? LoadUpTo(keys + tile.at[j0 + j] + d, count) : Set(0.0f);
       }
       StoreTransposed(rows, state.key + d * kKeyTile + j0, kKeyTile);
     }
   }
-  for (int j = begin; j < end; ++j) {
+  for (int j = tile.begin; j < tile.end; ++j) {
     for (int64_t d = 0; d < state.dim; d += kLanes) {
       const int64_t count = task.head_dim - d;
       Store(state.value + j * state.dim + d,
-            count > 0 ? LoadUpTo(values + offsets[j] + d, count) : Set(0.0f));
+            count > 0 ? LoadUpTo(values + tile.at[j] + d, count) : Set(0.0f));
     }
   }
 }
@@ -230,45 +258,62 @@ int Clamp(int64_t value) {
   return static_cast<int>(value < 0 ? 0 : value < kKeyTile ? value : kKeyTile);
 }
 
+// The rows of the task take in a tile that has been loaded.
+void AttendTile(const AttentionTask& task, const AttentionState& state,
+                int64_t tile, float scale) {
+  const auto seen_begin = [&](int row) {
+    return Clamp(FirstSeen(task, row) - tile);
+  };
+  const auto seen_end = [&](int row) {
+    return Clamp(task.first_position + row + 1 - tile);
+  };
+  // Rows that see the same part of the tile go together.
+  for (int row = 0; row < task.num_rows;) {
+    const int begin = seen_begin(row);
+    const int end = seen_end(row);
+    int last = row + 1;
+    while (last < task.num_rows && seen_begin(last) == begin &&
+           seen_end(last) == end) {
+      ++last;
+    }
+    const int query = row * task.group;
+    const int count = (last - row) * task.group;
+    row = last;
+    if (begin >= end) continue;
+    float* score = state.score + query * kKeyTile;
+    Multiply(state.query + query * state.dim, state.dim, state.key, kKeyTile,
+             task.head_dim, false, score, kKeyTile, kKeyTile, count);
+    for (int i = 0; i < count; ++i) {
+      SoftmaxTile(state, query + i, begin, end, scale);
+    }
+    Multiply(score + begin, kKeyTile, state.value + begin * state.dim,
+             state.dim, end - begin, true, state.out + query * state.dim,
+             state.dim, state.dim, count);
+  }
+}
+
+template <typename Cache>  // float or uint16_t (bf16)
+void AttendTiles(const AttentionTask& task, const AttentionState& state) {
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(task.head_dim));
+  const int64_t begin = FirstSeen(task, 0);
+  const int64_t end = task.first_position + task.num_rows;
+  for (int64_t tile = begin / kKeyTile * kKeyTile; tile < end;
+       tile += kKeyTile) {
+    LoadTile<Cache>(task, state,
+                    {task, tile, Clamp(begin - tile), Clamp(end - tile)});
+    const int64_t next = tile + kKeyTile;
+    PrefetchTile<Cache>(task, {task, next, 0, Clamp(end - next)});
+    AttendTile(task, state, tile, scale);
+  }
+}
+
 void Attention(const AttentionTask& task) {
   const AttentionState state(task);
   StartAttention(task, state);
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(task.head_dim));
-  const int64_t end = task.first_position + task.num_rows;
-  for (int64_t tile = FirstSeen(task, 0) / kKeyTile * kKeyTile; tile < end;
-       tile += kKeyTile) {
-    const int load_begin = Clamp(FirstSeen(task, 0) - tile);
-    const int load_end = Clamp(end - tile);
-    if (task.cache_bf16) {
-      LoadTile<uint16_t>(task, state, tile, load_begin, load_end);
-    } else {
-      LoadTile<float>(task, state, tile, load_begin, load_end);
-    }
-    // Rows that see the same part of the tile go together.
-    for (int row = 0; row < task.num_rows;) {
-      const int seen_begin = Clamp(FirstSeen(task, row) - tile);
-      const int seen_end = Clamp(task.first_position + row + 1 - tile);
-      int last = row + 1;
-      while (last < task.num_rows &&
-             Clamp(FirstSeen(task, last) - tile) == seen_begin &&
-             Clamp(task.first_position + last + 1 - tile) == seen_end) {
-        ++last;
-      }
-      const int query = row * task.group;
-      const int count = (last - row) * task.group;
-      row = last;
-      if (seen_begin >= seen_end) continue;
-      float* score = state.score + query * kKeyTile;
-      Multiply(state.query + query * state.dim, state.dim, state.key, kKeyTile,
-               task.head_dim, false, score, kKeyTile, kKeyTile, count);
-      for (int i = 0; i < count; ++i) {
-        SoftmaxTile(state, query + i, seen_begin, seen_end, scale);
-      }
-      Multiply(score + seen_begin, kKeyTile,
-               state.value + seen_begin * state.dim, state.dim,
-               seen_end - seen_begin, true, state.out + query * state.dim,
-               state.dim, state.dim, count);
-    }
+  if (task.cache_bf16) {
+    AttendTiles<uint16_t>(task, state);
+  } else {
+    AttendTiles<float>(task, state);
   }
   FinishAttention(task, state);
 }
