@@ -10,13 +10,13 @@
 namespace octet::cpu {
 namespace {
 
-// A block of W of this many steps (32 KiB) stays in the first-level cache while
-// all row blocks of a chunk pass over it.
-constexpr int64_t kBlockSteps = 256;
+// A block of W of this many steps (16 KiB) stays in the first-level cache while
+// all row blocks of a chunk pass over it; whole tiles (16 steps) of AMX.
+constexpr int64_t kBlockSteps = 128;
 // Packed rows of a chunk that stay in the second-level cache whole.
 constexpr size_t kWholeChunkBytes = size_t{256} << 10;
 // How far ahead of the products a panel is fetched from memory.
-constexpr int64_t kPrefetchBytes = 4096;
+constexpr int64_t kPrefetchBytes = 8192;
 // Below this, packing rows is not worth waking threads for.
 constexpr size_t kSerialPackBytes = size_t{64} << 10;
 
@@ -75,12 +75,16 @@ class Runner {
     return sums + panel * chunk.padded_rows * kPanelOutputs;
   }
 
+  // Is every byte of W read once, by one block?
+  bool Streams(const RowChunk& chunk) const {
+    return chunk.num_blocks == 1 && chunk.rows <= kernels_.one_pass_rows;
+  }
+
   // sums[panel - begin] = rows of the chunk times panels [begin, end) of w.
   void Multiply(const RowChunk& chunk, const CpuPackedMatrix& w, int64_t begin,
                 int64_t end, float* sums) const {
     const int64_t num_steps = w.num_steps();
-    const bool one_block = chunk.num_blocks == 1;
-    const int64_t block_steps = one_block ? num_steps : kBlockSteps;
+    const int64_t block_steps = Streams(chunk) ? num_steps : kBlockSteps;
     int64_t step = 0;
     do {
       const int64_t steps = std::min(block_steps, num_steps - step);
@@ -95,13 +99,16 @@ class Runner {
   void MultiplyBlocks(const RowChunk& chunk, const CpuPackedMatrix& w,
                       int64_t panel, int64_t step, int64_t steps,
                       float* sums) const {
+    const int64_t num_blocks = chunk.num_blocks;
     BlockProduct product;
     product.b = w.panel(panel) + step * kStepBytes;
     product.steps = steps;
     product.accumulate = step > 0;
-    product.prefetch = product.b + kPrefetchBytes;
-    product.prefetch_stride = kStepBytes;
-    for (int b = 0; b < chunk.num_blocks; ++b) {
+    // A streaming chunk fetches the panel a fixed distance ahead. The blocks of
+    // others share out what follows this part of the panel.
+    product.prefetch_stride = kStepBytes / num_blocks;
+    const int64_t ahead = Streams(chunk) ? kPrefetchBytes : steps * kStepBytes;
+    for (int64_t b = 0; b < num_blocks; ++b) {
       const RowBlock& block = plan_.blocks[chunk.first_block + b];
       const int64_t padded = (block.rows + kernels_.row_quantum - 1) /
                              kernels_.row_quantum * kernels_.row_quantum;
@@ -109,8 +116,9 @@ class Runner {
           packed_rows_ + block.a_offset + step * padded * kernels_.a_step_bytes;
       product.c = sums + block.c_offset * kPanelOutputs;
       product.rows = block.rows;
+      product.prefetch =
+          product.b + ahead + b * steps * product.prefetch_stride;
       kernels_.multiply(product);
-      product.prefetch_stride = 0;  // the others find it in the cache
     }
   }
 

@@ -101,9 +101,9 @@ template <class Tiles>
 constexpr GemmKernels AmxKernels(const char* name) {
   return GemmKernels{.name = name,
                      .max_rows = 2 * kTileRows,
+                     .one_pass_rows = 2 * kTileRows,
                      .row_quantum = kTileRows,
                      .a_step_bytes = 4,
-                     .step_quantum = kTileRows,
                      .pack_rows = &PackRowsForTiles,
                      .begin = &Tiles::Configure,
                      .end = &Tiles::Release,

@@ -31,10 +31,10 @@ struct BlockProduct {
 // summed over k in one fixed order that does not depend on rows or blocking.
 struct GemmKernels {
   const char* name;
-  int max_rows;      // of one BlockProduct
-  int row_quantum;   // rows occupy multiples of this in A and C
-  int a_step_bytes;  // of one row and one step in A
-  int step_quantum;  // steps of a BlockProduct are a multiple of this
+  int max_rows;       // of one BlockProduct
+  int one_pass_rows;  // up to so many, it reads B once from end to end
+  int row_quantum;    // rows occupy multiples of this in A and C
+  int a_step_bytes;   // of one row and one step in A
 
   // Lays out x [rows, k] (row-major, compute dtype) as the A of a block:
   // `steps` steps, zero beyond k and beyond rows.

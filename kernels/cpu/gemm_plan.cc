@@ -5,7 +5,7 @@
 namespace octet::cpu {
 namespace {
 
-constexpr int64_t kMaxChunkRows = 512;
+constexpr int64_t kMaxChunkRows = 256;
 constexpr int64_t kMaxRun = 16;
 constexpr size_t kMaxStreamBytes = size_t{4} << 20;  // of a run of few rows
 constexpr int64_t kFewRows = 32;

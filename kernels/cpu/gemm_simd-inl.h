@@ -184,47 +184,57 @@ void Multiply(const BlockProduct& product) {
 }
 
 // ---- layouts of A
+//
+// Written in parts of this many steps, which stay in the first-level cache
+// while the rows take turns.
+constexpr int64_t kPackSteps = 64;
+
+// Writes word(row, step) to a[step][row] for `rows` rows; `words` of a row.
+template <typename Word>
+[[gnu::always_inline]] inline void PackWords(int rows, int64_t words,
+                                             std::byte* a, Word word) {
+  uint32_t* to = reinterpret_cast<uint32_t*>(a);
+  for (int64_t begin = 0; begin < words; begin += kPackSteps) {
+    const int64_t left = words - begin;
+    const int64_t end = begin + (left < kPackSteps ? left : kPackSteps);
+    for (int r = 0; r < rows; ++r) {
+      for (int64_t i = begin; i < end; ++i) to[i * rows + r] = word(r, i);
+    }
+  }
+}
 
 // [step][rows], f32.
 inline void PackRowsF32(const void* x, int rows, int64_t k, int64_t steps,
                         std::byte* a) {
-  const float* from = static_cast<const float*>(x);
-  float* to = reinterpret_cast<float*>(a);
-  for (int r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < k; ++i) to[i * rows + r] = from[r * k + i];
-    for (int64_t i = k; i < steps; ++i) to[i * rows + r] = 0.0f;
-  }
+  const uint32_t* from = static_cast<const uint32_t*>(x);
+  PackWords(rows, steps, a, [=](int64_t row, int64_t i) {
+    return i < k ? from[row * k + i] : 0;
+  });
 }
 
 // [step][2][rows], bf16 widened to f32.
 inline void PackRowsWiden(const void* x, int rows, int64_t k, int64_t steps,
                           std::byte* a) {
   const uint16_t* from = static_cast<const uint16_t*>(x);
-  uint32_t* to = reinterpret_cast<uint32_t*>(a);
-  for (int r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < k; ++i) {
-      to[i * rows + r] = static_cast<uint32_t>(from[r * k + i]) << 16;
-    }
-    for (int64_t i = k; i < 2 * steps; ++i) to[i * rows + r] = 0;
-  }
+  PackWords(rows, 2 * steps, a, [=](int64_t row, int64_t i) {
+    return i < k ? static_cast<uint32_t>(from[row * k + i]) << 16 : 0;
+  });
 }
 
 // [step][rows], pairs of bf16.
 inline void PackRowsPairs(const void* x, int rows, int64_t k, int64_t steps,
                           std::byte* a) {
   const uint16_t* from = static_cast<const uint16_t*>(x);
-  uint32_t* to = reinterpret_cast<uint32_t*>(a);
-  for (int r = 0; r < rows; ++r) {
-    const uint16_t* row = from + r * k;
-    for (int64_t s = 0; s < k / 2; ++s) {
-      uint32_t pair;
-      __builtin_memcpy(&pair, row + 2 * s, 4);
-      to[s * rows + r] = pair;
+  PackWords(rows, steps, a, [=](int64_t row, int64_t i) {
+    const uint16_t* pair = from + row * k + 2 * i;
+    uint32_t word = 0;
+    if (2 * i + 1 < k) {
+      __builtin_memcpy(&word, pair, 4);
+    } else if (2 * i < k) {
+      word = *pair;
     }
-    for (int64_t s = k / 2; s < steps; ++s) {
-      to[s * rows + r] = 2 * s < k ? row[2 * s] : 0;
-    }
-  }
+    return word;
+  });
 }
 
 inline void Nothing() {}
@@ -249,9 +259,9 @@ constexpr GemmKernels MakeKernels(const char* name,
                                   decltype(GemmKernels::pack_rows) pack) {
   return GemmKernels{.name = name,
                      .max_rows = kMaxRows,
+                     .one_pass_rows = kMaxWholePanelSums / kPanelVectors,
                      .row_quantum = 1,
                      .a_step_bytes = 4 * Op::kWords,
-                     .step_quantum = 1,
                      .pack_rows = pack,
                      .begin = &Nothing,
                      .end = &Nothing,
