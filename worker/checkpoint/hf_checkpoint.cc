@@ -49,14 +49,11 @@ absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(
 
 absl::StatusOr<std::unique_ptr<HfCheckpoint>> HfCheckpoint::Open(
     const std::string& dir) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(dir, error)) {
-    return absl::NotFoundError(
-        absl::StrCat(dir, ": no such directory, expected a checkpoint"));
-  }
+  OCTET_RETURN_IF_ERROR(CheckCheckpointDirectory(dir));
   std::unique_ptr<HfCheckpoint> checkpoint(new HfCheckpoint(dir));
   const std::string single = absl::StrCat(dir, "/model.safetensors");
   const std::string index = absl::StrCat(dir, "/model.safetensors.index.json");
+  std::error_code error;
   if (std::filesystem::exists(single, error)) {
     OCTET_RETURN_IF_ERROR(checkpoint->OpenSingle(single));
   } else if (std::filesystem::exists(index, error)) {

@@ -214,11 +214,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view text,
 }
 
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& dir) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(dir, error)) {
-    return absl::NotFoundError(
-        absl::StrCat(dir, ": no such directory, expected a checkpoint"));
-  }
+  OCTET_RETURN_IF_ERROR(CheckCheckpointDirectory(dir));
   const std::string path = absl::StrCat(dir, "/config.json");
   OCTET_ASSIGN_OR_RETURN(const std::string text,
                          ReadSmallFile(path, kMaxConfigBytes));
@@ -226,6 +222,7 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& dir) {
 
   const std::string generation_path =
       absl::StrCat(dir, "/generation_config.json");
+  std::error_code error;
   if (!std::filesystem::exists(generation_path, error)) return config;
   OCTET_ASSIGN_OR_RETURN(const std::string generation_text,
                          ReadSmallFile(generation_path, kMaxConfigBytes));

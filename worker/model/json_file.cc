@@ -119,6 +119,20 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path,
   return text;
 }
 
+absl::Status CheckCheckpointDirectory(const std::string& dir) {
+  const int fd = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) {
+    close(fd);
+    return absl::OkStatus();
+  }
+  if (errno == ENOENT) {
+    return absl::NotFoundError(
+        absl::StrCat(dir, ": no such directory, expected a checkpoint"));
+  }
+  return absl::ErrnoToStatus(errno,
+                             absl::StrCat(dir, ": cannot open directory"));
+}
+
 std::string JsonExcerpt(const nlohmann::json& value) {
   std::string text =
       value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);

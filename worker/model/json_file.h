@@ -26,6 +26,9 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text,
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path,
                                           uint64_t max_bytes);
 
+// NOT_FOUND, PERMISSION_DENIED... unless `dir` is a directory that may be read.
+absl::Status CheckCheckpointDirectory(const std::string& dir);
+
 // `value` as it stands in the file, shortened for a sentence.
 std::string JsonExcerpt(const nlohmann::json& value);
 
