@@ -1,6 +1,6 @@
 // What the operating system says about memory (Linux: /proc).
-#ifndef OCTET_WORKER_HOST_MEMORY_H_
-#define OCTET_WORKER_HOST_MEMORY_H_
+#ifndef OCTET_WORKER_SERVICE_HOST_MEMORY_H_
+#define OCTET_WORKER_SERVICE_HOST_MEMORY_H_
 
 #include <cstdint>
 
@@ -13,4 +13,4 @@ int64_t ResidentBytes();
 
 }  // namespace octet
 
-#endif  // OCTET_WORKER_HOST_MEMORY_H_
+#endif  // OCTET_WORKER_SERVICE_HOST_MEMORY_H_

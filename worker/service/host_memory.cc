@@ -1,4 +1,4 @@
-#include "worker/host_memory.h"
+#include "worker/service/host_memory.h"
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 // Everything one rank consists of, built in order from the checkpoint.
-#ifndef OCTET_WORKER_RANK_H_
-#define OCTET_WORKER_RANK_H_
+#ifndef OCTET_WORKER_SERVICE_RANK_H_
+#define OCTET_WORKER_SERVICE_RANK_H_
 
 #include <memory>
 #include <optional>
@@ -15,7 +15,7 @@
 #include "worker/model/weights.h"
 #include "worker/moe/placement.h"
 #include "worker/serve/engine.h"
-#include "worker/worker.h"
+#include "worker/service/worker.h"
 
 namespace octet {
 
@@ -56,4 +56,4 @@ class Rank {
 
 }  // namespace octet
 
-#endif  // OCTET_WORKER_RANK_H_
+#endif  // OCTET_WORKER_SERVICE_RANK_H_

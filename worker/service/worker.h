@@ -1,7 +1,7 @@
 // A rank of a worker group, from options to its end: loads its share of a
 // checkpoint, builds the engine and runs plans until the group ends.
-#ifndef OCTET_WORKER_WORKER_H_
-#define OCTET_WORKER_WORKER_H_
+#ifndef OCTET_WORKER_SERVICE_WORKER_H_
+#define OCTET_WORKER_SERVICE_WORKER_H_
 
 #include <cstdint>
 #include <optional>
@@ -28,7 +28,9 @@ struct WorkerOptions {
   int num_threads = 0;  // of this rank; 0: this host's processors divided by
                         // its ranks
   std::optional<cpu::Isa> isa;  // absent: the best one
-  int64_t kv_cache_bytes = 0;   // of this rank; 0: see DefaultKvCacheBytes
+  // KV cache of this rank: blocks, or bytes, or (both 0) DefaultKvCacheBytes.
+  int64_t kv_blocks = 0;
+  int64_t kv_cache_bytes = 0;
   int kv_block_tokens = 16;
   int64_t max_step_tokens = 512;  // of one rank in one step
 
@@ -58,4 +60,4 @@ absl::Status RunLocalWorkers(const WorkerOptions& options, int num_ranks,
 
 }  // namespace octet
 
-#endif  // OCTET_WORKER_WORKER_H_
+#endif  // OCTET_WORKER_SERVICE_WORKER_H_

@@ -1,4 +1,4 @@
-#include "worker/worker.h"
+#include "worker/service/worker.h"
 
 #include <algorithm>
 #include <memory>
@@ -10,9 +10,9 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "worker/comm/local/local_group.h"
-#include "worker/rank.h"
 #include "worker/serve/group_loop.h"
 #include "worker/service/coordinator_link.h"
+#include "worker/service/rank.h"
 
 namespace octet {
 namespace {
@@ -31,6 +31,12 @@ absl::Status CheckOptions(const WorkerOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("max_step_tokens is ",
                                                    options.max_step_tokens,
                                                    ", expected at least 1"));
+  }
+  if (options.kv_blocks < 0 ||
+      (options.kv_blocks > 0 && options.kv_cache_bytes > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("kv_blocks is ", options.kv_blocks,
+                     ", expected at least 0, and 0 with kv_cache_bytes"));
   }
   if (options.kv_cache_bytes < 0) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -1,4 +1,4 @@
-#include "worker/rank.h"
+#include "worker/service/rank.h"
 
 #include <unistd.h>
 
@@ -14,9 +14,9 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "worker/checkpoint/hf_checkpoint.h"
 #include "worker/checkpoint/hf_loader.h"
-#include "worker/host_memory.h"
 #include "worker/serve/group_messages.h"
 #include "worker/service/coordinator_link.h"
+#include "worker/service/host_memory.h"
 
 namespace octet {
 namespace {
@@ -111,7 +111,8 @@ absl::Status Rank::LoadWeights() {
 absl::Status Rank::NewCache() {
   const int64_t block_bytes =
       KvCache::BytesPerBlock(config_, weights_.dtype, options_.kv_block_tokens);
-  int64_t bytes = options_.kv_cache_bytes;
+  int64_t bytes = options_.kv_blocks > 0 ? options_.kv_blocks * block_bytes
+                                         : options_.kv_cache_bytes;
   if (bytes == 0) {
     bytes =
         DefaultKvCacheBytes(AvailableHostBytes(), RanksOnHost(), block_bytes,
