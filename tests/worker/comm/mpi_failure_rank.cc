@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -50,6 +51,13 @@ absl::Status DispatchUnless(Communicator& comm, absl::Duration timeout,
                             int64_t part_bytes) {
   if (comm.rank() == 1) rank_1_does();
   return Dispatch(comm, timeout, part_bytes, part_bytes);
+}
+
+// Takes this host off the network of tests/integration/netns.
+void CutOwnCable() {
+  const std::string command = absl::StrCat(
+      "ip -n ", std::getenv("OCTET_HOSTS_SWITCH"), " link set port1 down");
+  if (std::system(command.c_str()) != 0) std::cerr << command << " failed\n";
 }
 
 absl::Status DifferentOperations(Communicator& comm) {
@@ -107,6 +115,10 @@ const std::map<std::string, Scenario>& Scenarios() {
          return DispatchUnless(
              comm, absl::Seconds(1), [] { raise(SIGSTOP); }, 64);
        }},
+      {"cut_off",
+       [](Communicator& comm) {
+         return DispatchUnless(comm, absl::Seconds(1), CutOwnCable, 64);
+       }},
       {"sizes",
        [](Communicator& comm) {
          return Dispatch(comm, absl::Seconds(60), 64,
@@ -144,10 +156,14 @@ int Main(int argc, char** argv) {
   absl::Status status = (*comm)->Barrier({.operation = "start"});
   // A peer may go wrong before this rank has left the barrier.
   if (status.ok()) status = Scenarios().at(argv[1])(**comm);
+  // A rank that was done before the mistake was seen learns of it next time.
+  if (status.ok()) status = (*comm)->Barrier({.operation = "next"});
   const absl::Status again = (*comm)->Barrier({.operation = "again"});
   Report(argv[2], (*environment)->rank(), status, again == status);
-  // The first to leave makes mpirun end the others: let them see their error.
-  absl::SleepFor(absl::Milliseconds(1500));
+  const bool cut_off = absl::string_view(argv[1]) == "cut_off";
+  (*environment)
+      ->AwaitTermination(cut_off ? absl::Seconds(20)
+                                 : absl::Milliseconds(1500));
   return status.ok() ? 0 : 1;
 }
 

@@ -16,8 +16,9 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr int kHeaderTag = 1;
 constexpr int kPayloadTag = 2;
 constexpr int kFailureTag = 3;
-// MPI counts in int; parts may be larger.
-constexpr int64_t kChunkBytes = int64_t{1} << 30;
+// MPI counts in int, parts may be larger; and small enough for tests to need
+// several.
+constexpr int64_t kChunkBytes = int64_t{8} << 20;
 // For goodbyes and failure messages to leave; a peer that does not take them by
 // then is stopped or dead.
 constexpr std::chrono::milliseconds kPatience{200};

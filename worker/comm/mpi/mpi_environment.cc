@@ -2,10 +2,12 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/logging.h"
 
 namespace octet {
@@ -54,6 +56,21 @@ MpiEnvironment::~MpiEnvironment() {
     return;
   }
   MPI_Finalize();
+}
+
+void MpiEnvironment::AwaitTermination(absl::Duration grace) const {
+  // Between its SIGTERM and its SIGKILL mpirun leaves a second; a rank that
+  // ends at once was seen to cost its peers theirs.
+  constexpr absl::Duration kForPeers = absl::Milliseconds(500);
+  absl::Time end = absl::Now() + grace;
+  bool requested = false;
+  while (absl::Now() < end) {
+    if (!requested && abort_reason() != nullptr) {
+      requested = true;
+      end = std::min(end, absl::Now() + kForPeers);
+    }
+    absl::SleepFor(absl::Milliseconds(10));
+  }
 }
 
 void MpiEnvironment::HardAbort(int code) {

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/transport_communicator.h"
 
@@ -47,6 +48,13 @@ class MpiEnvironment {
   const char* abort_reason() const {
     return abort_reason_.load(std::memory_order_acquire);
   }
+
+  // For main() after a failure, before it leaves: lets peers see their error
+  // and mpirun end the job by itself, until a little after RequestAbort, or for
+  // `grace`. The first rank to leave makes mpirun end the others; and when a
+  // host has gone off the network, mpirun ends only if it notices that (7 s,
+  // see launch/mpi) before a rank leaves.
+  void AwaitTermination(absl::Duration grace) const;
 
   // MPI_Abort: ends the processes of all ranks at once; mpirun exits with
   // `code`. For main(), when peers do not end by themselves.
