@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/support/data.h"
 #include "tests/worker/checkpoint/checkpoint_files.h"
 #include "tests/worker/checkpoint/memory_backend.h"
@@ -57,11 +58,14 @@ class HfLoaderTest : public ::testing::Test {
     return Converted(tensor.bytes, tensor.spec.dtype, to);
   }
   std::string Bytes(const PackedMatrix& matrix) {
+    return Bytes(*backend_, matrix);
+  }
+  static std::string Bytes(Backend& backend, const PackedMatrix& matrix) {
     std::string bytes(matrix.n() * matrix.k() * SizeOf(matrix.dtype()), '\0');
-    EXPECT_TRUE(backend_
-                    ->UnpackRows(matrix, 0,
-                                 Tensor(bytes.data(), matrix.dtype(),
-                                        {matrix.n(), matrix.k()}))
+    EXPECT_TRUE(backend
+                    .UnpackRows(matrix, 0,
+                                Tensor(bytes.data(), matrix.dtype(),
+                                       {matrix.n(), matrix.k()}))
                     .ok());
     return bytes;
   }
@@ -329,6 +333,48 @@ TEST_F(HfLoaderTest, LoadsEveryGoldenCheckpoint) {
               absl::StrContains(name, "bf16") ? DType::kBF16 : DType::kF32);
     EXPECT_EQ(weights->num_bytes(),
               WeightBytes(*config, config->num_experts, weights->dtype));
+  }
+}
+
+TEST_F(HfLoaderTest, CpuBackendHoldsTheSame) {
+  const auto cpu = NewCpuBackend({});
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  for (const char* name :
+       {"e8k3_headdim_fused", "e8k1_fp16_old", "e4k2_bf16_old_sharded",
+        "e8k2_bf16_tied_window_fused"}) {
+    SCOPED_TRACE(name);
+    const std::string dir =
+        test::SourcePath(absl::StrCat("tests/golden/", name));
+    const auto config = LoadModelConfig(dir);
+    ASSERT_TRUE(config.ok()) << config.status();
+    const auto checkpoint = HfCheckpoint::Open(dir);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    LoadOptions options;
+    options.expert_ids = {1, 3};
+    options.staging_bytes = 1000;
+    const auto a = LoadMixtral(**checkpoint, *config, *backend_, options);
+    const auto b = LoadMixtral(**checkpoint, *config, **cpu, options);
+    ASSERT_TRUE(a.ok() && b.ok()) << a.status() << b.status();
+    const auto expect_equal = [&](const PackedMatrix& x,
+                                  const PackedMatrix& y) {
+      EXPECT_EQ(x.dtype(), y.dtype());
+      EXPECT_EQ(Bytes(x), Bytes(**cpu, y));
+    };
+    EXPECT_EQ(Bytes(a->embedding), Bytes(b->embedding));
+    EXPECT_EQ(Bytes(a->final_norm), Bytes(b->final_norm));
+    expect_equal(*a->lm_head, *b->lm_head);
+    for (int layer = 0; layer < config->num_layers; ++layer) {
+      const LayerWeights& x = a->layers[layer];
+      const LayerWeights& y = b->layers[layer];
+      EXPECT_EQ(Bytes(x.input_norm), Bytes(y.input_norm));
+      expect_equal(*x.qkv, *y.qkv);
+      expect_equal(*x.o, *y.o);
+      expect_equal(*x.gate, *y.gate);
+      for (size_t i = 0; i < options.expert_ids.size(); ++i) {
+        expect_equal(*x.experts[i].w13, *y.experts[i].w13);
+        expect_equal(*x.experts[i].w2, *y.experts[i].w2);
+      }
+    }
   }
 }
 
