@@ -2,11 +2,16 @@
 // (threads of a process, MPI processes, NCCL). Knows bytes, not tokens.
 //
 // Every rank of the group calls the same collectives in the same order. Each
-// call names what it does (`OpInfo`), and ends in bounded time: when a peer
-// does not arrive within the deadline the call returns DEADLINE_EXCEEDED, when
-// the group was aborted UNAVAILABLE; both carry a CollectiveFailure
-// (FailureOf). After any error the communicator is poisoned: further calls
-// return the same error, and the only cure is a new group.
+// call names what it does (`OpInfo`), and ends in bounded time. A failure is
+// the group's: the rank that notices tells the others, and all return the same
+// code with a CollectiveFailure (FailureOf):
+//   DEADLINE_EXCEEDED  a peer did not arrive within the deadline
+//   UNAVAILABLE        the group was aborted, or a rank has left or died
+//   INTERNAL           ranks called different collectives or sizes
+// (INVALID_ARGUMENT, where the arguments were bad; the others: UNAVAILABLE.) A
+// rank that had all it needs may return OK and learn of the failure from its
+// next call. After any error the communicator is poisoned: further calls return
+// the same error, and the only cure is a new group.
 //
 // Order on a device: work is in stream order (`OpInfo.stream`); host transports
 // synchronize that stream first and are done when the call returns. Waiting
