@@ -67,6 +67,7 @@ class Engine {
   void Resume(RequestKey key);
   // Requests from now on are refused with `status`.
   void Refuse(absl::Status status) { refusal_ = std::move(status); }
+  bool refusing() const { return !refusal_.ok(); }
   void FailAll(const absl::Status& status);
   void ExpireDeadlines(absl::Time now);
 

@@ -229,7 +229,7 @@ void StepLoop::SendNextPlan(absl::Time now) {
 }
 
 void StepLoop::PublishState(absl::Time now) {
-  const bool serving = engine_.connected() &&
+  const bool serving = engine_.connected() && !engine_.refusing() &&
                        now < engine_.in_flight_since() + options_.stall_after;
   if (serving != serving_) {
     serving_ = serving;

@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/logging.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/impl/codegen/client_unary_call.h"
 #include "tests/fakes/toy_tokenizer.h"
 
 namespace octet::test {
@@ -48,7 +50,8 @@ void ServiceHarness::StopGroup() {
 }
 
 GenerateOutcome ServiceHarness::Generate(const v1::GenerateRequest& request,
-                                         absl::Duration timeout) {
+                                         absl::Duration timeout,
+                                         const std::function<bool()>& go_on) {
   GenerateOutcome outcome;
   outcome.status = client_->Generate(
       request,
@@ -69,10 +72,32 @@ GenerateOutcome ServiceHarness::Generate(const v1::GenerateRequest& request,
         }
         if (chunk.has_usage()) outcome.usage = chunk.usage();
         if (outcome.chunks.size() == 1) outcome.seed = chunk.seed();
-        return true;
+        return go_on();
       },
       timeout);
   return outcome;
+}
+
+int ServiceHarness::Health(const std::string& service) const {
+  // HealthCheckRequest {string service = 1}, HealthCheckResponse {enum = 1}.
+  std::string bytes = "\n";
+  bytes += static_cast<char>(service.size());
+  bytes += service;
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  const auto channel =
+      grpc::CreateChannel(target(), grpc::InsecureChannelCredentials());
+  grpc::ClientContext context;
+  grpc::internal::RpcMethod method("/grpc.health.v1.Health/Check",
+                                   grpc::internal::RpcMethod::NORMAL_RPC);
+  const grpc::Status status =
+      grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
+          channel.get(), method, &context, request, &response);
+  if (!status.ok()) return -1;
+  grpc::Slice answer;
+  OCTET_CHECK(response.DumpToSingleSlice(&answer).ok());
+  return answer.size() == 2 ? answer.begin()[1] : 0;
 }
 
 bool ServiceHarness::Eventually(const std::function<bool()>& done) {
@@ -90,6 +115,21 @@ bool ServiceHarness::EventuallyIdle() {
     return info.ok() && info->requests_running() == 0 &&
            info->requests_waiting() == 0 && info->kv_blocks_used() == 0;
   });
+}
+
+AsyncGenerate::AsyncGenerate(ServiceHarness& harness,
+                             v1::GenerateRequest request,
+                             absl::Duration timeout, int32_t cancel_after)
+    : thread_([this, &harness, request, timeout, cancel_after] {
+        outcome_ = harness.Generate(
+            request, timeout, [&] { return ++num_chunks_ != cancel_after; });
+      }) {}
+
+AsyncGenerate::~AsyncGenerate() { Wait(); }
+
+const GenerateOutcome& AsyncGenerate::Wait() {
+  if (thread_.joinable()) thread_.join();
+  return outcome_;
 }
 
 v1::GenerateRequest IdsRequest(const std::vector<int32_t>& ids,

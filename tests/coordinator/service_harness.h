@@ -3,10 +3,12 @@
 #ifndef OCTET_TESTS_COORDINATOR_SERVICE_HARNESS_H_
 #define OCTET_TESTS_COORDINATOR_SERVICE_HARNESS_H_
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "client/client.h"
@@ -45,8 +47,15 @@ class ServiceHarness {
   FakeWorkerGroup::Options GroupOptions(FakeWorkerGroup::Options options) const;
   void StopGroup();
 
-  GenerateOutcome Generate(const v1::GenerateRequest& request,
-                           absl::Duration timeout = absl::InfiniteDuration());
+  // `go_on` is called after each chunk; false cancels.
+  GenerateOutcome Generate(
+      const v1::GenerateRequest& request,
+      absl::Duration timeout = absl::InfiniteDuration(),
+      const std::function<bool()>& go_on = [] { return true; });
+
+  // grpc.health.v1 Check, as a foreign client sees it: the number of the status
+  // (1 = SERVING, 2 = NOT_SERVING), or -1 when the call fails.
+  int Health(const std::string& service) const;
 
   // Polls until `done` holds; false after ten seconds.
   static bool Eventually(const std::function<bool()>& done);
@@ -66,6 +75,23 @@ class ServiceHarness {
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<FakeWorkerGroup> group_;
   std::unique_ptr<Client> client_;
+};
+
+// A Generate call in a thread of its own; joined by Wait or the destructor.
+class AsyncGenerate {
+ public:
+  // Cancels after `cancel_after` chunks; -1 = never.
+  AsyncGenerate(ServiceHarness& harness, v1::GenerateRequest request,
+                absl::Duration timeout = absl::InfiniteDuration(),
+                int32_t cancel_after = -1);
+  ~AsyncGenerate();
+  const GenerateOutcome& Wait();
+  int32_t num_chunks() const { return num_chunks_; }
+
+ private:
+  std::atomic<int32_t> num_chunks_ = 0;
+  GenerateOutcome outcome_;
+  std::thread thread_;
 };
 
 // A greedy request for `ids`.
