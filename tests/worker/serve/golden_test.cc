@@ -31,10 +31,11 @@ constexpr int kGreedyTokens = 16;
 
 struct GoldenPrompt {
   std::string name;
-  std::vector<int32_t> input_ids;   // [S]
-  std::vector<float> logits;        // [S, V]
-  std::vector<float> logprobs;      // [S - 1]
-  std::vector<int32_t> greedy_ids;  // [16]
+  std::vector<int32_t> input_ids;    // [S]
+  std::vector<float> logits;         // [S, V]
+  std::vector<float> logprobs;       // [S - 1]
+  std::vector<int32_t> greedy_ids;   // [16]
+  std::vector<float> greedy_logits;  // [16, V]
 };
 
 template <typename T>
@@ -55,7 +56,8 @@ std::vector<GoldenPrompt> ReadPrompts(const std::string& dir) {
     prompts.push_back({name, ReadGolden<int32_t>(**file, name + "/input_ids"),
                        ReadGolden<float>(**file, name + "/logits"),
                        ReadGolden<float>(**file, name + "/logprobs"),
-                       ReadGolden<int32_t>(**file, name + "/greedy_ids")});
+                       ReadGolden<int32_t>(**file, name + "/greedy_ids"),
+                       ReadGolden<float>(**file, name + "/greedy_logits")});
   }
   return prompts;
 }
@@ -90,25 +92,51 @@ absl::StatusOr<std::unique_ptr<TinyRank>> LoadRank(const std::string& dir,
 struct Errors {
   double max_relative = 0;  // to the row's largest |logit|
   double rms = 0;           // RMS of the errors over RMS of the logits
+  int rows_over = 0;        // rows beyond `limit`; not part of the above
 };
 
 Errors Compare(const std::vector<float>& actual,
-               const std::vector<float>& expected, int64_t vocab_size) {
+               const std::vector<float>& expected, int64_t vocab_size,
+               double limit) {
   Errors errors;
   double squares = 0, error_squares = 0;
   for (size_t row = 0; row < expected.size(); row += vocab_size) {
-    double largest = 0, worst = 0;
+    double largest = 0, worst = 0, row_squares = 0, row_error_squares = 0;
     for (int64_t v = 0; v < vocab_size; ++v) {
       const double want = expected[row + v], error = actual[row + v] - want;
       largest = std::max(largest, std::abs(want));
       worst = std::max(worst, std::abs(error));
-      squares += want * want;
-      error_squares += error * error;
+      row_squares += want * want;
+      row_error_squares += error * error;
+    }
+    if (worst / largest > limit) {
+      ++errors.rows_over;
+      continue;
     }
     errors.max_relative = std::max(errors.max_relative, worst / largest);
+    squares += row_squares;
+    error_squares += row_error_squares;
   }
   errors.rms = std::sqrt(error_squares / squares);
   return errors;
+}
+
+// Greedy tokens that are neither the golden one nor one whose golden logit is
+// within `limit` of the largest (relative to the largest magnitude).
+int GreedyMisses(const std::vector<int32_t>& actual, const GoldenPrompt& prompt,
+                 int64_t vocab_size, double limit) {
+  int misses = 0;
+  for (size_t i = 0; i < prompt.greedy_ids.size(); ++i) {
+    if (actual.at(i) == prompt.greedy_ids[i]) continue;
+    const float* logits = &prompt.greedy_logits[i * vocab_size];
+    double largest = 0;
+    for (int64_t v = 0; v < vocab_size; ++v) {
+      largest = std::max<double>(largest, std::abs(logits[v]));
+    }
+    const double gap = logits[prompt.greedy_ids[i]] - logits[actual[i]];
+    misses += gap > limit * largest;
+  }
+  return misses;
 }
 
 // Everything the model says about one prompt.
@@ -215,16 +243,25 @@ TEST_P(GoldenTest, LogitsScoresAndGreedyContinuations) {
       SCOPED_TRACE(absl::StrCat(prompt.name, " ", Name(dtype)));
       const Answers answers = AnswersOf(dir, *config, dtype, 1, prompt);
       ASSERT_EQ(answers.logits.size(), prompt.logits.size());
-      const Errors errors =
-          Compare(answers.logits, prompt.logits, config->vocab_size);
-      std::printf("%s %s %s: max error / max logit %.1e, rms %.1e\n",
-                  GetParam(), prompt.name.c_str(),
-                  std::string(Name(dtype)).c_str(), errors.max_relative,
-                  errors.rms);
       const bool f32 = dtype == DType::kF32;
-      EXPECT_LT(errors.max_relative, f32 ? 1e-4 : 6e-2);
+      const double limit = f32 ? 1e-4 : 6e-2;
+      const Errors errors =
+          Compare(answers.logits, prompt.logits, config->vocab_size, limit);
+      std::printf(
+          "%s %s %s: max error / max logit %.1e, rms %.1e, %d rows apart\n",
+          GetParam(), prompt.name.c_str(), std::string(Name(dtype)).c_str(),
+          errors.max_relative, errors.rms, errors.rows_over);
       EXPECT_LT(errors.rms, f32 ? 1e-4 : 3e-2);
-      EXPECT_EQ(answers.greedy_ids, prompt.greedy_ids);
+      if (f32) {
+        EXPECT_EQ(answers.greedy_ids, prompt.greedy_ids);
+      }
+      // In bf16 a near-tie of the router may fall the other way, which changes
+      // a row altogether (prompts were chosen so that it does not happen to
+      // transformers, which rounds elsewhere): at most one row of each kind.
+      EXPECT_LE(errors.rows_over, f32 ? 0 : 1);
+      EXPECT_LE(
+          GreedyMisses(answers.greedy_ids, prompt, config->vocab_size, limit),
+          f32 ? 0 : 1);
       ASSERT_EQ(answers.logprobs.size(), prompt.logprobs.size());
       for (size_t i = 0; f32 && i < prompt.logprobs.size(); ++i) {
         EXPECT_NEAR(answers.logprobs[i], prompt.logprobs[i], 1e-3);
