@@ -3,7 +3,9 @@
 add_library(octet_flags INTERFACE)
 # -ffp-contract=off: fused multiply-adds are written, never chosen by the compiler, so that a row's bits
 # do not depend on whether it fell into a vector loop or its tail.
-target_compile_options(octet_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off)
+target_compile_options(octet_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall> $<$<COMPILE_LANGUAGE:C,CXX>:-Wextra> $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
+  $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
 target_include_directories(octet_flags INTERFACE ${CMAKE_SOURCE_DIR})
 if(OCTET_SANITIZE)
   target_compile_options(octet_flags INTERFACE -fsanitize=${OCTET_SANITIZE} -fno-omit-frame-pointer
