@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
 namespace octet::test {
@@ -17,13 +18,13 @@ class Drawer {
   std::vector<float> Matrix(int64_t rows, int64_t inputs, float gain = 1) {
     std::normal_distribution<float> normal(0, gain / std::sqrt(inputs));
     std::vector<float> out(rows * inputs);
-    for (float& value : out) value = ToFloat(ToBF16(normal(random_)));
+    for (float& value : out) value = ToFloat(octet::ToBF16(normal(random_)));
     return out;
   }
   std::vector<float> Norm(int64_t size) {
     std::normal_distribution<float> normal(1, 0.1f);
     std::vector<float> out(size);
-    for (float& value : out) value = ToFloat(ToBF16(normal(random_)));
+    for (float& value : out) value = ToFloat(octet::ToBF16(normal(random_)));
     return out;
   }
 
@@ -142,7 +143,7 @@ absl::StatusOr<ModelWeights> PackTinyModel(const TinyModel& model,
   ModelWeights out;
   out.dtype = dtype;
   std::vector<BF16> rounded;
-  for (float value : model.embedding) rounded.push_back(ToBF16(value));
+  for (float value : model.embedding) rounded.push_back(octet::ToBF16(value));
   const void* embedding = dtype == DType::kF32
                               ? static_cast<const void*>(model.embedding.data())
                               : rounded.data();
@@ -188,6 +189,55 @@ absl::StatusOr<std::unique_ptr<TinyRank>> NewTinyRank(
                           &*rank->placement, &rank->weights, &*rank->cache,
                           limits));
   return rank;
+}
+
+ReferenceMixtral ReferenceOf(const TinyModel& model, bool bf16) {
+  const ModelConfig& config = model.config;
+  ReferenceConfig reference;
+  reference.vocab_size = config.vocab_size;
+  reference.hidden_size = config.hidden_dim;
+  reference.ffn_size = config.ffn_dim;
+  reference.num_layers = config.num_layers;
+  reference.num_heads = config.num_heads;
+  reference.num_kv_heads = config.num_kv_heads;
+  reference.head_dim = config.head_dim;
+  reference.num_experts = config.num_experts;
+  reference.top_k = config.top_k;
+  reference.rms_norm_eps = config.rms_norm_eps;
+  reference.rope_theta = config.rope_theta;
+  reference.sliding_window = config.sliding_window;
+  ReferenceWeights weights;
+  weights["model.embed_tokens.weight"] = model.embedding;
+  weights["model.norm.weight"] = model.final_norm;
+  weights["lm_head.weight"] = model.lm_head;
+  const auto part = [](const std::vector<float>& rows, int64_t cols,
+                       int64_t begin, int64_t count) {
+    return std::vector<float>(rows.begin() + begin * cols,
+                              rows.begin() + (begin + count) * cols);
+  };
+  const int64_t h = config.hidden_dim, f = config.ffn_dim;
+  const int64_t q = config.q_dim(), kv = config.kv_dim();
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    const TinyLayer& layer = model.layers[i];
+    const std::string name = absl::StrCat("model.layers.", i, ".");
+    weights[name + "input_layernorm.weight"] = layer.input_norm;
+    weights[name + "post_attention_layernorm.weight"] =
+        layer.post_attention_norm;
+    weights[name + "self_attn.q_proj.weight"] = part(layer.qkv, h, 0, q);
+    weights[name + "self_attn.k_proj.weight"] = part(layer.qkv, h, q, kv);
+    weights[name + "self_attn.v_proj.weight"] = part(layer.qkv, h, q + kv, kv);
+    weights[name + "self_attn.o_proj.weight"] = layer.o;
+    weights[name + "block_sparse_moe.gate.weight"] = layer.gate;
+    for (size_t e = 0; e < layer.experts.size(); ++e) {
+      const std::string expert =
+          absl::StrCat(name, "block_sparse_moe.experts.", e, ".");
+      weights[expert + "w1.weight"] = part(layer.experts[e].w13, h, 0, f);
+      weights[expert + "w3.weight"] = part(layer.experts[e].w13, h, f, f);
+      weights[expert + "w2.weight"] = layer.experts[e].w2;
+    }
+  }
+  return ReferenceMixtral(reference, weights,
+                          {.compute_bf16 = bf16, .cache_bf16 = bf16});
 }
 
 }  // namespace octet::test

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/reference/reference_mixtral.h"
 #include "worker/comm/communicator.h"
 #include "worker/model/config.h"
 #include "worker/model/kv_cache.h"
@@ -50,6 +51,9 @@ TinyModel MakeTinyModel(const ModelConfig& config, Routing routing,
 absl::StatusOr<ModelWeights> PackTinyModel(const TinyModel& model,
                                            Backend& backend, DType dtype,
                                            absl::Span<const int> experts);
+
+// The same weights in double precision; with `bf16` it rounds where Octet does.
+ReferenceMixtral ReferenceOf(const TinyModel& model, bool bf16);
 
 struct TinyRankOptions {
   DType dtype = DType::kF32;

@@ -251,56 +251,6 @@ INSTANTIATE_TEST_SUITE_P(
                       BitsCase{DType::kBF16, Routing::kSkewed},
                       BitsCase{DType::kF32, Routing::kTied}));
 
-// The same weights under the names of the double-precision reference.
-test::ReferenceMixtral ReferenceOf(const TinyModel& model, bool bf16) {
-  const ModelConfig& config = model.config;
-  test::ReferenceConfig reference;
-  reference.vocab_size = config.vocab_size;
-  reference.hidden_size = config.hidden_dim;
-  reference.ffn_size = config.ffn_dim;
-  reference.num_layers = config.num_layers;
-  reference.num_heads = config.num_heads;
-  reference.num_kv_heads = config.num_kv_heads;
-  reference.head_dim = config.head_dim;
-  reference.num_experts = config.num_experts;
-  reference.top_k = config.top_k;
-  reference.rms_norm_eps = config.rms_norm_eps;
-  reference.rope_theta = config.rope_theta;
-  reference.sliding_window = config.sliding_window;
-  test::ReferenceWeights weights;
-  weights["model.embed_tokens.weight"] = model.embedding;
-  weights["model.norm.weight"] = model.final_norm;
-  weights["lm_head.weight"] = model.lm_head;
-  const auto part = [](const std::vector<float>& rows, int64_t cols,
-                       int64_t begin, int64_t count) {
-    return std::vector<float>(rows.begin() + begin * cols,
-                              rows.begin() + (begin + count) * cols);
-  };
-  const int64_t h = config.hidden_dim, f = config.ffn_dim;
-  const int64_t q = config.q_dim(), kv = config.kv_dim();
-  for (size_t i = 0; i < model.layers.size(); ++i) {
-    const test::TinyLayer& layer = model.layers[i];
-    const std::string name = absl::StrCat("model.layers.", i, ".");
-    weights[name + "input_layernorm.weight"] = layer.input_norm;
-    weights[name + "post_attention_layernorm.weight"] =
-        layer.post_attention_norm;
-    weights[name + "self_attn.q_proj.weight"] = part(layer.qkv, h, 0, q);
-    weights[name + "self_attn.k_proj.weight"] = part(layer.qkv, h, q, kv);
-    weights[name + "self_attn.v_proj.weight"] = part(layer.qkv, h, q + kv, kv);
-    weights[name + "self_attn.o_proj.weight"] = layer.o;
-    weights[name + "block_sparse_moe.gate.weight"] = layer.gate;
-    for (size_t e = 0; e < layer.experts.size(); ++e) {
-      const std::string expert =
-          absl::StrCat(name, "block_sparse_moe.experts.", e, ".");
-      weights[expert + "w1.weight"] = part(layer.experts[e].w13, h, 0, f);
-      weights[expert + "w3.weight"] = part(layer.experts[e].w13, h, f, f);
-      weights[expert + "w2.weight"] = layer.experts[e].w2;
-    }
-  }
-  return test::ReferenceMixtral(reference, weights,
-                                {.compute_bf16 = bf16, .cache_bf16 = bf16});
-}
-
 // The bits are right ones: the baseline against double precision that rounds
 // where Octet does. In bf16 what is left are values beside a rounding boundary,
 // one bf16 step (2^-8) apart here and there.
@@ -313,7 +263,7 @@ TEST(TransformerTest, AgreesWithDoublePrecision) {
       const Sequences sequences = MakeSequences();
       const auto logits = Baseline(model, sequences, dtype, cpu::BestIsa());
       const test::ReferenceMixtral reference =
-          ReferenceOf(model, dtype == DType::kBF16);
+          test::ReferenceOf(model, dtype == DType::kBF16);
       for (size_t s = 0; s < sequences.size(); ++s) {
         const test::Difference difference = test::Compare(
             test::ToValues(logits[s]), reference.Logits(sequences[s]));
