@@ -1,10 +1,12 @@
 #include "client/client.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "grpcpp/grpcpp.h"
 
 namespace octet {
@@ -69,6 +71,23 @@ absl::Status Client::WaitConnected(absl::Duration timeout) {
   }
   return absl::UnavailableError(absl::StrCat("no coordinator answered within ",
                                              absl::FormatDuration(timeout)));
+}
+
+absl::Status Client::WaitUntilReady(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    const absl::StatusOr<v1::GetInfoResponse> info = GetInfo();
+    if (info.ok() && info->state() == v1::GROUP_STATE_READY) {
+      return absl::OkStatus();
+    }
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("not ready after ", absl::FormatDuration(timeout), ": ",
+                       info.ok() ? "no worker group is connected"
+                                 : std::string(info.status().message())));
+    }
+    absl::SleepFor(std::min(absl::Milliseconds(50), deadline - absl::Now()));
+  }
 }
 
 absl::Status Client::Generate(const v1::GenerateRequest& request,

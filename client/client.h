@@ -31,6 +31,9 @@ class Client {
 
   // UNAVAILABLE when nobody listens there within `timeout`.
   absl::Status WaitConnected(absl::Duration timeout);
+  // Returns once a worker group is ready, else DEADLINE_EXCEEDED after
+  // `timeout`.
+  absl::Status WaitUntilReady(absl::Duration timeout);
 
   // OK when the continuations ended; CANCELLED when `on_chunk` returned false.
   // `timeout` is the request's deadline.

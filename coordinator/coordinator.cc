@@ -145,8 +145,10 @@ class Coordinator::Impl {
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
     Options options) {
   OCTET_RETURN_IF_ERROR(CheckOptions(options));
-  OCTET_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
-                         Tokenizer::Load(options.tokenizer_path));
+  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::WithoutPieces();
+  if (!options.tokenizer_path.empty()) {
+    OCTET_ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(options.tokenizer_path));
+  }
   if (options.expected_vocab_size > 0 &&
       tokenizer->vocab_size() > options.expected_vocab_size) {
     return absl::InvalidArgumentError(

@@ -25,8 +25,9 @@ class Coordinator {
  public:
   struct Options {
     std::string listen_address = "127.0.0.1:0";  // port 0 = any free one
-    std::string tokenizer_path;                  // a SentencePiece .model file
-    std::string model_name;                      // shown by GetInfo
+    // A SentencePiece .model file; empty = requests carry token ids only.
+    std::string tokenizer_path;
+    std::string model_name;           // shown by GetInfo
     int32_t expected_vocab_size = 0;  // of the group's model; 0 = any
 
     int32_t max_waiting_requests = 256;

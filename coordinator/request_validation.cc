@@ -42,8 +42,27 @@ absl::Status CheckIds(absl::string_view field,
   return absl::OkStatus();
 }
 
+// `field` is text, which needs a tokenizer.
+absl::Status CheckHasTokenizer(absl::string_view field,
+                               const Tokenizer& tokenizer) {
+  if (tokenizer.has_pieces()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(field,
+                   " needs a tokenizer, and this service was started without "
+                   "one: expected token ids"));
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeField(absl::string_view field,
+                                                 const std::string& text,
+                                                 bool add_bos,
+                                                 const Tokenizer& tokenizer) {
+  OCTET_RETURN_IF_ERROR(CheckHasTokenizer(field, tokenizer));
+  return add_bos ? tokenizer.EncodeWithBos(text) : tokenizer.Encode(text);
+}
+
 absl::StatusOr<std::vector<int32_t>> RenderChatField(
     const v1::Chat& chat, const Tokenizer& tokenizer) {
+  OCTET_RETURN_IF_ERROR(CheckHasTokenizer("chat", tokenizer));
   const std::string name = chat.template_name().empty()
                                ? std::string(kDefaultChatTemplate)
                                : chat.template_name();
@@ -76,7 +95,8 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const v1::Prompt& prompt,
         return absl::InvalidArgumentError(
             "prompt.text is empty, expected some text");
       }
-      return tokenizer.EncodeWithBos(prompt.text());
+      return EncodeField("prompt.text", prompt.text(), /*add_bos=*/true,
+                         tokenizer);
     case v1::Prompt::kTokenIds: {
       const auto& ids = prompt.token_ids().ids();
       if (ids.empty()) {
@@ -152,6 +172,9 @@ absl::Status FillStops(const v1::StopConditions& stop,
   if (stop.stop_strings_size() > kMaxStopStrings) {
     return Wrong("number of stop.stop_strings", stop.stop_strings_size(),
                  absl::StrCat("at most ", kMaxStopStrings));
+  }
+  if (stop.stop_strings_size() > 0) {
+    OCTET_RETURN_IF_ERROR(CheckHasTokenizer("stop.stop_strings", tokenizer));
   }
   for (int i = 0; i < stop.stop_strings_size(); ++i) {
     OCTET_RETURN_IF_ERROR(CheckRange(
@@ -262,8 +285,7 @@ absl::StatusOr<std::vector<int32_t>> ValidateTokenize(
     const v1::TokenizeRequest& request, const Tokenizer& tokenizer) {
   switch (request.kind_case()) {
     case v1::TokenizeRequest::kText:
-      return request.add_bos() ? tokenizer.EncodeWithBos(request.text())
-                               : tokenizer.Encode(request.text());
+      return EncodeField("text", request.text(), request.add_bos(), tokenizer);
     case v1::TokenizeRequest::kChat:
       return RenderChatField(request.chat(), tokenizer);
     case v1::TokenizeRequest::KIND_NOT_SET:

@@ -102,7 +102,7 @@ void StepLoop::Cancel(RequestKey key) {
   Post([this, key](absl::Time) { engine_.Cancel(key); });
 }
 
-void StepLoop::CollectStats(Engine::StatsDone done) {
+void StepLoop::CollectStats(RequestEngine::StatsDone done) {
   if (!Post([this, done](absl::Time) { engine_.CollectStats(done); })) {
     done(ShuttingDown());
   }

@@ -21,9 +21,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "coordinator/engine.h"
 #include "coordinator/event_hub.h"
 #include "coordinator/request.h"
+#include "coordinator/request_engine.h"
 #include "coordinator/worker_link.h"
 #include "proto/cluster.pb.h"
 #include "proto/worker.pb.h"
@@ -37,7 +37,7 @@ class StepLoop final : public WorkerLink::Listener {
   static constexpr int32_t kProtocolVersion = 1;
 
   struct Options {
-    Engine::Options engine;
+    RequestEngine::Options engine;
     // A step that takes longer means that the service is not healthy.
     absl::Duration stall_after = absl::Seconds(30);
     // Chunks that wait for a client before its request is paused.
@@ -78,7 +78,7 @@ class StepLoop final : public WorkerLink::Listener {
                       std::shared_ptr<GenerateQueue> queue);
   RequestKey Score(int64_t epoch, ScoreSpec spec, ScoreDone done);
   void Cancel(RequestKey key);
-  void CollectStats(Engine::StatsDone done);
+  void CollectStats(RequestEngine::StatsDone done);
   std::shared_ptr<GenerateQueue> MakeQueue() const {
     return std::make_shared<GenerateQueue>(options_.max_queued_chunks);
   }
@@ -108,7 +108,7 @@ class StepLoop final : public WorkerLink::Listener {
   std::thread thread_;
 
   // Of the loop's thread alone.
-  Engine engine_;
+  RequestEngine engine_;
   Group current_group_;
   bool serving_ = false;
 

@@ -59,6 +59,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(
   return absl::WrapUnique(new Tokenizer(std::move(model)));
 }
 
+std::unique_ptr<Tokenizer> Tokenizer::WithoutPieces() {
+  return absl::WrapUnique(new Tokenizer(SentencePieceModel()));
+}
+
 Tokenizer::Tokenizer(SentencePieceModel model)
     : encoder_(model),
       add_dummy_prefix_(model.add_dummy_prefix),

@@ -34,6 +34,10 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(
       absl::string_view bytes, absl::string_view name);
 
+  // A tokenizer without pieces, for a model that is spoken to in token ids
+  // only: every id is out of range, and Encode gives nothing.
+  static std::unique_ptr<Tokenizer> WithoutPieces();
+
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
@@ -53,6 +57,7 @@ class Tokenizer {
   // Any piece, control and byte pieces too; nullopt when there is none.
   std::optional<int32_t> PieceToId(absl::string_view piece) const;
 
+  bool has_pieces() const { return !pieces_.empty(); }
   int32_t vocab_size() const { return static_cast<int32_t>(pieces_.size()); }
   // -1 where the model has none; unk_id is always there.
   int32_t bos_id() const { return bos_id_; }

@@ -4,10 +4,10 @@
 //
 //   Connect -> { NextPlan -> send it -> HandleResult }* -> Disconnect
 //
-// Tested in tests/coordinator/engine_test.cc and, through gRPC, in
+// Tested in tests/coordinator/request_engine_test.cc and, through gRPC, in
 // tests/coordinator/coordinator_*_test.cc.
-#ifndef OCTET_COORDINATOR_ENGINE_H_
-#define OCTET_COORDINATOR_ENGINE_H_
+#ifndef OCTET_COORDINATOR_REQUEST_ENGINE_H_
+#define OCTET_COORDINATOR_REQUEST_ENGINE_H_
 
 #include <cstdint>
 #include <functional>
@@ -34,7 +34,7 @@ namespace octet {
 // Names a request inside this process; never used twice.
 using RequestKey = int64_t;
 
-class Engine {
+class RequestEngine {
  public:
   using StatsDone = std::function<void(absl::StatusOr<v1::ExpertStats>)>;
 
@@ -46,7 +46,7 @@ class Engine {
   };
 
   // `tokenizer` and `events` must outlive it.
-  Engine(Options options, const Tokenizer& tokenizer, EventHub& events);
+  RequestEngine(Options options, const Tokenizer& tokenizer, EventHub& events);
 
   // A group is ready. REQUIRES: none is connected.
   void Connect(const v1::Hello& hello, int64_t epoch, absl::Time now);
@@ -139,4 +139,4 @@ class Engine {
 
 }  // namespace octet
 
-#endif  // OCTET_COORDINATOR_ENGINE_H_
+#endif  // OCTET_COORDINATOR_REQUEST_ENGINE_H_

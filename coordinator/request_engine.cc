@@ -1,4 +1,4 @@
-#include "coordinator/engine.h"
+#include "coordinator/request_engine.h"
 
 #include <algorithm>
 #include <utility>
@@ -11,7 +11,7 @@
 namespace octet {
 namespace {
 
-Scheduler::Options SchedulerOptions(const Engine::Options& options,
+Scheduler::Options SchedulerOptions(const RequestEngine::Options& options,
                                     const v1::Hello& hello) {
   Scheduler::Options result;
   for (const v1::RankInfo& rank : hello.topology().ranks()) {
@@ -42,10 +42,12 @@ int32_t NumTargets(const v1::ScoreSpec& score) {
 
 }  // namespace
 
-Engine::Engine(Options options, const Tokenizer& tokenizer, EventHub& events)
+RequestEngine::RequestEngine(Options options, const Tokenizer& tokenizer,
+                             EventHub& events)
     : options_(options), tokenizer_(tokenizer), events_(events) {}
 
-void Engine::Connect(const v1::Hello& hello, int64_t epoch, absl::Time now) {
+void RequestEngine::Connect(const v1::Hello& hello, int64_t epoch,
+                            absl::Time now) {
   OCTET_CHECK(!connected());
   hello_ = hello;
   epoch_ = epoch;
@@ -56,7 +58,8 @@ void Engine::Connect(const v1::Hello& hello, int64_t epoch, absl::Time now) {
   events_.Publish(event);
 }
 
-void Engine::Disconnect(const v1::GroupFailure& failure, absl::Time now) {
+void RequestEngine::Disconnect(const v1::GroupFailure& failure,
+                               absl::Time now) {
   if (!connected()) return;
   const absl::Status status = GroupFailureStatus(failure);
   OCTET_LOG(ERROR) << status.message();
@@ -72,8 +75,8 @@ void Engine::Disconnect(const v1::GroupFailure& failure, absl::Time now) {
   events_.Publish(event);
 }
 
-absl::Status Engine::CheckAdmission(const ActiveRequest& request,
-                                    int64_t epoch) const {
+absl::Status RequestEngine::CheckAdmission(const ActiveRequest& request,
+                                           int64_t epoch) const {
   OCTET_RETURN_IF_ERROR(refusal_);
   if (!connected() || epoch != epoch_) {
     return absl::UnavailableError("no worker group is connected");
@@ -94,9 +97,10 @@ absl::Status Engine::CheckAdmission(const ActiveRequest& request,
                                request.max_tokens());
 }
 
-void Engine::SubmitGenerate(RequestKey key, int64_t epoch, GenerateSpec spec,
-                            std::shared_ptr<GenerateQueue> queue,
-                            absl::Time now) {
+void RequestEngine::SubmitGenerate(RequestKey key, int64_t epoch,
+                                   GenerateSpec spec,
+                                   std::shared_ptr<GenerateQueue> queue,
+                                   absl::Time now) {
   auto request =
       GenerateRequest::Create(std::move(spec), queue, tokenizer_, now);
   if (!request.ok()) {
@@ -106,16 +110,16 @@ void Engine::SubmitGenerate(RequestKey key, int64_t epoch, GenerateSpec spec,
   Admit(key, epoch, *std::move(request));
 }
 
-void Engine::SubmitScore(RequestKey key, int64_t epoch, ScoreSpec spec,
-                         ScoreDone done, absl::Time now) {
+void RequestEngine::SubmitScore(RequestKey key, int64_t epoch, ScoreSpec spec,
+                                ScoreDone done, absl::Time now) {
   Admit(key, epoch,
         std::make_unique<ScoreRequestState>(std::move(spec), std::move(done),
                                             absl::StrCat("score-", key),
                                             tokenizer_, now));
 }
 
-void Engine::Admit(RequestKey key, int64_t epoch,
-                   std::unique_ptr<ActiveRequest> request) {
+void RequestEngine::Admit(RequestKey key, int64_t epoch,
+                          std::unique_ptr<ActiveRequest> request) {
   const absl::Status status = CheckAdmission(*request, epoch);
   if (!status.ok()) {
     request->Fail(status);
@@ -134,7 +138,7 @@ void Engine::Admit(RequestKey key, int64_t epoch,
   requests_[key] = std::move(request);
 }
 
-void Engine::CollectStats(StatsDone done) {
+void RequestEngine::CollectStats(StatsDone done) {
   if (!refusal_.ok()) {
     done(refusal_);
   } else if (!connected()) {
@@ -144,7 +148,7 @@ void Engine::CollectStats(StatsDone done) {
   }
 }
 
-void Engine::Forget(RequestKey key) {
+void RequestEngine::Forget(RequestKey key) {
   const auto it = requests_.find(key);
   for (SequenceId id : open_sequences_[key]) {
     scheduler_->Remove(id);
@@ -156,20 +160,20 @@ void Engine::Forget(RequestKey key) {
   requests_.erase(it);
 }
 
-void Engine::Cancel(RequestKey key) {
+void RequestEngine::Cancel(RequestKey key) {
   const auto it = requests_.find(key);
   if (it == requests_.end()) return;
   it->second->Fail(absl::CancelledError("the client cancelled the request"));
   Forget(key);
 }
 
-void Engine::Resume(RequestKey key) {
+void RequestEngine::Resume(RequestKey key) {
   const auto it = open_sequences_.find(key);
   if (it == open_sequences_.end()) return;
   for (SequenceId id : it->second) scheduler_->SetPaused(id, false);
 }
 
-void Engine::FailAll(const absl::Status& status) {
+void RequestEngine::FailAll(const absl::Status& status) {
   FailStats(status);
   while (!requests_.empty()) {
     const auto it = requests_.begin();
@@ -178,11 +182,11 @@ void Engine::FailAll(const absl::Status& status) {
   }
 }
 
-void Engine::FailStats(const absl::Status& status) {
+void RequestEngine::FailStats(const absl::Status& status) {
   for (StatsDone& done : std::exchange(stats_waiting_, {})) done(status);
 }
 
-void Engine::ExpireDeadlines(absl::Time now) {
+void RequestEngine::ExpireDeadlines(absl::Time now) {
   std::vector<RequestKey> expired;
   for (const auto& [key, request] : requests_) {
     if (request->deadline() <= now) expired.push_back(key);
@@ -195,7 +199,7 @@ void Engine::ExpireDeadlines(absl::Time now) {
   }
 }
 
-absl::Time Engine::next_deadline() const {
+absl::Time RequestEngine::next_deadline() const {
   absl::Time earliest = absl::InfiniteFuture();
   for (const auto& [key, request] : requests_) {
     earliest = std::min(earliest, request->deadline());
@@ -203,7 +207,7 @@ absl::Time Engine::next_deadline() const {
   return earliest;
 }
 
-std::optional<v1::Plan> Engine::NextPlan(absl::Time now) {
+std::optional<v1::Plan> RequestEngine::NextPlan(absl::Time now) {
   if (!connected() || in_flight_.has_value()) return std::nullopt;
   InFlight next;
   if (!stats_waiting_.empty()) {
@@ -221,8 +225,8 @@ std::optional<v1::Plan> Engine::NextPlan(absl::Time now) {
   return in_flight_->plan;
 }
 
-bool Engine::AddChunks(const StepSchedule& schedule, absl::Time now,
-                       v1::ForwardPlan* plan) {
+bool RequestEngine::AddChunks(const StepSchedule& schedule, absl::Time now,
+                              v1::ForwardPlan* plan) {
   for (const ScheduledChunk& scheduled : schedule.chunks) {
     const Sequence& sequence = *scheduler_->Find(scheduled.id);
     const SequenceOwner owner = owners_.at(scheduled.id);
@@ -250,7 +254,8 @@ bool Engine::AddChunks(const StepSchedule& schedule, absl::Time now,
   return !schedule.chunks.empty();
 }
 
-void Engine::ReportPreemptions(const StepSchedule& schedule, absl::Time now) {
+void RequestEngine::ReportPreemptions(const StepSchedule& schedule,
+                                      absl::Time now) {
   for (const PreemptedSequence& preempted : schedule.preempted) {
     const SequenceOwner owner = owners_.at(preempted.id);
     v1::Event event = EventAt(now);
@@ -261,8 +266,8 @@ void Engine::ReportPreemptions(const StepSchedule& schedule, absl::Time now) {
   }
 }
 
-absl::Status Engine::HandleResult(const v1::StepResult& result,
-                                  absl::Time now) {
+absl::Status RequestEngine::HandleResult(const v1::StepResult& result,
+                                         absl::Time now) {
   OCTET_RETURN_IF_ERROR(CheckResult(result));
   const InFlight done = *std::move(in_flight_);
   in_flight_.reset();
@@ -285,7 +290,7 @@ absl::Status Engine::HandleResult(const v1::StepResult& result,
   return absl::OkStatus();
 }
 
-absl::Status Engine::CheckResult(const v1::StepResult& result) const {
+absl::Status RequestEngine::CheckResult(const v1::StepResult& result) const {
   if (!in_flight_.has_value() ||
       result.step_id() != in_flight_->plan.step_id()) {
     return absl::InternalError(absl::StrCat(
@@ -322,8 +327,9 @@ absl::Status Engine::CheckResult(const v1::StepResult& result) const {
   return absl::OkStatus();
 }
 
-void Engine::TakeChunk(const v1::SequenceChunk& sent,
-                       const v1::SequenceResult* result, absl::Time now) {
+void RequestEngine::TakeChunk(const v1::SequenceChunk& sent,
+                              const v1::SequenceResult* result,
+                              absl::Time now) {
   const auto it = owners_.find(sent.sequence_id());
   if (it == owners_.end()) return;  // cancelled while the step ran
   const SequenceOwner owner = it->second;
@@ -347,7 +353,7 @@ void Engine::TakeChunk(const v1::SequenceChunk& sent,
   if (finished) FinishSequence(sent.sequence_id(), owner);
 }
 
-void Engine::FinishSequence(SequenceId id, const SequenceOwner& owner) {
+void RequestEngine::FinishSequence(SequenceId id, const SequenceOwner& owner) {
   const RequestKey key = owner.key;
   scheduler_->Remove(id);
   owners_.erase(id);
@@ -356,7 +362,7 @@ void Engine::FinishSequence(SequenceId id, const SequenceOwner& owner) {
   if (open.empty()) Forget(key);
 }
 
-void Engine::FillInfo(v1::GetInfoResponse* info) const {
+void RequestEngine::FillInfo(v1::GetInfoResponse* info) const {
   *info = counters_;
   if (last_failure_.has_value()) *info->mutable_last_failure() = *last_failure_;
   info->set_requests_running(num_started_);
