@@ -4,7 +4,7 @@
 //
 //   Connect -> { NextPlan -> send it -> HandleResult }* -> Disconnect
 //
-// Tested in tests/coordinator/request_engine_test.cc and, through gRPC, in
+// Tested in tests/coordinator/step_loop_test.cc and, through gRPC, in
 // tests/coordinator/coordinator_*_test.cc.
 #ifndef OCTET_COORDINATOR_REQUEST_ENGINE_H_
 #define OCTET_COORDINATOR_REQUEST_ENGINE_H_
