@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "kernels/weight_rows.h"
 
 namespace octet::cpu {
 namespace {
@@ -33,20 +32,6 @@ struct BF16Place {
     return (k / 2 * kPanelOutputs + column) * 2 + k % 2;
   }
 };
-
-struct Half {
-  uint16_t bits;
-};
-
-float AsFloat(BF16 value) { return ToFloat(value); }
-float AsFloat(Half value) { return HalfToFloat(value.bits); }
-
-void Convert(float from, float* to) { *to = from; }
-void Convert(BF16 from, float* to) { *to = AsFloat(from); }
-void Convert(Half from, float* to) { *to = AsFloat(from); }
-void Convert(BF16 from, BF16* to) { *to = from; }  // NaN payloads too
-void Convert(float from, BF16* to) { *to = ToBF16(from); }
-void Convert(Half from, BF16* to) { *to = ToBF16(AsFloat(from)); }
 
 // Calls visit(row, k_begin, k_end, panel, column) over the rows in an order in
 // which the written part of a panel stays in the cache.
@@ -78,7 +63,7 @@ void Pack(CpuPackedMatrix& matrix, int64_t row_begin, ConstTensor rows) {
                         matrix.mutable_panel(panel));
                     const Source* from = source + row * k;
                     for (int64_t i = k_begin; i < k_end; ++i) {
-                      Convert(from[i], &to[Place::Offset(column, i)]);
+                      ConvertElement(from[i], &to[Place::Offset(column, i)]);
                     }
                   });
 }
@@ -109,17 +94,6 @@ void PackAs(CpuPackedMatrix& matrix, int64_t row_begin, ConstTensor rows) {
   }
 }
 
-absl::Status CheckRows(const PackedMatrix& matrix, int64_t row_begin,
-                       ConstTensor rows) {
-  if (rows.rank() != 2 || rows.dim(1) != matrix.k() || row_begin < 0 ||
-      row_begin > matrix.n() - rows.dim(0)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rows ", rows.ToString(), " at row ", row_begin,
-        " do not fit a packed matrix [", matrix.n(), ", ", matrix.k(), "]"));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 CpuPackedMatrix::CpuPackedMatrix(DType dtype, int64_t n, int64_t k,
@@ -134,16 +108,7 @@ CpuPackedMatrix::CpuPackedMatrix(DType dtype, int64_t n, int64_t k,
 
 absl::StatusOr<std::unique_ptr<CpuPackedMatrix>> CpuPackedMatrix::Create(
     DType dtype, int64_t n, int64_t k) {
-  if (dtype != DType::kF32 && dtype != DType::kBF16) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "packed matrix has dtype ", Name(dtype), ", expected f32 or bf16"));
-  }
-  constexpr int64_t kMaxDim = std::numeric_limits<int32_t>::max();
-  if (n < 0 || k < 0 || n > kMaxDim || k > kMaxDim) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("packed matrix has shape [", n, ", ", k,
-                     "], expected dimensions in [0, ", kMaxDim, "]"));
-  }
+  OCTET_RETURN_IF_ERROR(CheckPackedMatrix(dtype, n, k));
   const int64_t num_panels = (n + kPanelOutputs - 1) / kPanelOutputs;
   const int64_t num_steps = StepsOf(dtype, k);
   // Below 2^26 * 2^31 * 2^7: no overflow of size_t.
@@ -156,31 +121,19 @@ absl::StatusOr<std::unique_ptr<CpuPackedMatrix>> CpuPackedMatrix::Create(
 }
 
 absl::Status CpuPackedMatrix::PackRows(int64_t row_begin, ConstTensor rows) {
-  OCTET_RETURN_IF_ERROR(CheckRows(*this, row_begin, rows));
-  switch (rows.dtype()) {
-    case DType::kF32:
-      PackAs<float>(*this, row_begin, rows);
-      return absl::OkStatus();
-    case DType::kBF16:
-      PackAs<BF16>(*this, row_begin, rows);
-      return absl::OkStatus();
-    case DType::kF16:
-      PackAs<Half>(*this, row_begin, rows);
-      return absl::OkStatus();
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrCat("rows to pack have dtype ", Name(rows.dtype()),
-                       ", expected f32, bf16 or f16"));
+  OCTET_RETURN_IF_ERROR(CheckRowsToPack(*this, row_begin, rows));
+  if (rows.dtype() == DType::kF32) {
+    PackAs<float>(*this, row_begin, rows);
+  } else if (rows.dtype() == DType::kBF16) {
+    PackAs<BF16>(*this, row_begin, rows);
+  } else {
+    PackAs<Half>(*this, row_begin, rows);
   }
+  return absl::OkStatus();
 }
 
 absl::Status CpuPackedMatrix::UnpackRows(int64_t row_begin, Tensor rows) const {
-  OCTET_RETURN_IF_ERROR(CheckRows(*this, row_begin, rows));
-  if (rows.dtype() != dtype_) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rows to unpack into have dtype ", Name(rows.dtype()),
-                     ", expected ", Name(dtype_)));
-  }
+  OCTET_RETURN_IF_ERROR(CheckRowsToUnpack(*this, row_begin, rows));
   if (dtype_ == DType::kF32) {
     Unpack<F32Place>(*this, row_begin, rows);
   } else {
