@@ -21,9 +21,11 @@
 namespace octet {
 namespace {
 
-// After a failure: long enough for mpirun to notice a host that went off the
-// network (7 s) before a rank leaves.
-constexpr absl::Duration kTerminationGrace = absl::Seconds(15);
+// After a failure of the group: long enough for mpirun to notice a host that
+// went off the network (7 s) before a rank leaves.
+constexpr absl::Duration kGroupFailureGrace = absl::Seconds(10);
+// After a failure of this rank alone: long enough for its peers to learn why.
+constexpr absl::Duration kOwnFailureGrace = absl::Seconds(1);
 
 // mpirun sends SIGTERM to the survivors when a rank dies, some time before it
 // kills them: enough to say so to the coordinator. Ends with the object.
@@ -91,7 +93,9 @@ int Main(int argc, char** argv) {
             .c_str());
   }
   if (usage) return 2;
-  (*environment)->AwaitTermination(kTerminationGrace);
+  (*environment)
+      ->AwaitTermination(FailureOf(status).has_value() ? kGroupFailureGrace
+                                                       : kOwnFailureGrace);
   return 1;
 }
 

@@ -49,8 +49,10 @@ class CommandLineTest(unittest.TestCase):
     def test_chat_remembers_clears_and_exits(self) -> None:
         said = "hello there\nand again\nclear\nhello there\nexit\nnever reached\n"
         result = self.octet("chat", "--max-new-tokens", 6, "--temperature", 0, stdin=said)
-        answers = re.findall(r"^(?:> )?Assistant: (.*)$", result.stdout, re.MULTILINE)
+        answers = [part.split("User: ")[0] for part in result.stdout.split("Assistant: ")[1:]]
+        answers = [answer.removesuffix("(cleared)\n") for answer in answers]
         self.assertEqual(len(answers), 3, result.stdout)
+        self.assertNotEqual(answers[0].strip(), "")
         self.assertEqual(answers[0], answers[2])  # after `clear` the first turn is the first again
 
     def test_score_of_a_file(self) -> None:

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 _REFLECTION_SERVICE = "grpc.reflection.v1alpha.ServerReflection"
-_STRING, _MESSAGE, _BYTES, _INT32 = 9, 11, 12, 5
+_STRING, _MESSAGE, _BYTES, _INT32, _ENUM = 9, 11, 12, 5, 14
 _OPTIONAL, _REPEATED = 1, 3
 
 
@@ -60,6 +60,27 @@ def _reflection_file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
+def _health_file() -> descriptor_pb2.FileDescriptorProto:
+    """grpc.health.v1, which servers answer without having its description for reflection."""
+    package = "grpc.health.v1"
+    file = descriptor_pb2.FileDescriptorProto(name="health.proto", package=package, syntax="proto3")
+    request = file.message_type.add(name="HealthCheckRequest")
+    request.field.add(name="service", number=1, type=_STRING, label=_OPTIONAL)
+    response = file.message_type.add(name="HealthCheckResponse")
+    status = response.enum_type.add(name="ServingStatus")
+    for number, name in enumerate(("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")):
+        status.value.add(name=name, number=number)
+    response.field.add(
+        name="status", number=1, type=_ENUM, label=_OPTIONAL,
+        type_name=f".{package}.HealthCheckResponse.ServingStatus",
+    )
+    service = file.service.add(name="Health")
+    service.method.add(
+        name="Check", input_type=f".{package}.HealthCheckRequest", output_type=f".{package}.HealthCheckResponse"
+    )
+    return file
+
+
 class ForeignClient:
     """Calls any method of a server by name, with dicts in and dicts out."""
 
@@ -68,6 +89,7 @@ class ForeignClient:
         self._pool = descriptor_pool.DescriptorPool()
         self._factory = message_factory.MessageFactory(self._pool)
         self._pool.Add(_reflection_file())
+        self._pool.Add(_health_file())
         self._known_files: set[str] = set()
 
     def close(self) -> None:

@@ -33,11 +33,12 @@ class GoldensTest(unittest.TestCase):
         cases = sorted(path.parent for path in GOLDEN.glob("*/golden.safetensors"))
         self.assertGreaterEqual(len(cases), 10)
         for index, case in enumerate(cases):
-            with self.subTest(case.name), Service(case, 1 + index % 4) as service:
-                self.check(case, ForeignClient(service.address))
+            for dtype in ("f32", "bf16") if "bf16" in case.name else ("f32",):
+                with self.subTest(f"{case.name} in {dtype}"), Service(case, 1 + index % 4, "--dtype", dtype) as service:
+                    self.check(case, dtype, ForeignClient(service.address))
 
-    def check(self, case: Path, client: ForeignClient) -> None:
-        tolerance = TOLERANCE["bf16" if "bf16" in case.name else "f32"]
+    def check(self, case: Path, dtype: str, client: ForeignClient) -> None:
+        tolerance = TOLERANCE[dtype]
         for prompt in ("short", "medium", "long"):
             golden = case / "golden.safetensors"
             ids = read_tensor(golden, f"{prompt}/input_ids")
@@ -48,7 +49,11 @@ class GoldensTest(unittest.TestCase):
                 "stop": {"max_new_tokens": 16, "ignore_eos": True},
             })
             continuation = [i for chunk in chunks for i in chunk["token_ids"]]
-            self.assertEqual(continuation, read_tensor(golden, f"{prompt}/greedy_ids"), prompt)
+            expected_continuation = read_tensor(golden, f"{prompt}/greedy_ids")
+            if dtype == "f32":
+                self.assertEqual(continuation, expected_continuation, prompt)
+            else:  # the gaps between the first and the second token are smaller than what bf16 keeps of them
+                self.assertEqual(continuation[:8], expected_continuation[:8], prompt)
             score = client.call("octet.v1.Inference", "Score", {"prompt": token_ids})
             logprobs = [t["sampled"]["logprob"] for t in score["tokens"][1:]]
             expected = read_tensor(golden, f"{prompt}/logprobs")

@@ -102,6 +102,15 @@ def resident_bytes(pid: int) -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
 
 
+def is_running(pid: int) -> bool:
+    """False for a process that has ended, also when nobody has collected it yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below `pid`."""
     children = Path(f"/proc/{pid}/task/{pid}/children")

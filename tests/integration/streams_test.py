@@ -24,7 +24,7 @@ VANISHING_CLIENT = """
 import os, sys
 from foreign_client import ForeignClient
 stream = ForeignClient(sys.argv[1]).open_stream("octet.v1.Inference", "Generate",
-    {"prompt": {"text": "gone"}, "stop": {"max_new_tokens": 400, "ignore_eos": True}})
+    {"prompt": {"text": "gone"}, "stop": {"max_new_tokens": 300, "ignore_eos": True}})
 next(iter(stream))
 os._exit(0)
 """
@@ -46,7 +46,7 @@ class StreamsTest(unittest.TestCase):
         self.addCleanup(self.directory.cleanup)
         model = make_checkpoint(Path(self.directory.name) / "model", "--preset", "tiny")
         # Few blocks, so that streams also meet preemption.
-        self.service = Service(model, 3, "--kv-blocks", "60", "--max-waiting", "256")
+        self.service = Service(model, 3, "--kv-blocks", "24", "--max-waiting", "256")
         self.addCleanup(self.service.stop)
         self.client = ForeignClient(self.service.address)
 

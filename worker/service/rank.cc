@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -44,11 +45,13 @@ v1::ModelConfig ToProto(const ModelConfig& config, DType dtype) {
   return out;
 }
 
-// A line for each tenth of the bytes read.
+// A line for each tenth of the bytes read, once loading takes longer than a
+// person waits without asking.
 std::function<void(int64_t, int64_t)> LogProgress() {
-  return [tenths = int64_t{0}](int64_t done, int64_t total) mutable {
+  return [tenths = int64_t{0}, quiet_until = absl::Now() + absl::Seconds(2)](
+             int64_t done, int64_t total) mutable {
     const int64_t now = total > 0 ? 10 * done / total : 10;
-    if (now == tenths) return;
+    if (now == tenths || absl::Now() < quiet_until) return;
     tenths = now;
     OCTET_LOG(INFO) << "loaded " << now * 10 << "% of " << (total >> 20)
                     << " MiB";
