@@ -36,7 +36,7 @@ def request(index: int) -> dict:
     return {
         "prompt": {"token_ids": {"ids": prompt}},
         "sampling": {"temperature": 0.7, "seed": str(index)},
-        "stop": {"max_new_tokens": draw.choice([1, 7, 20, 50]), "ignore_eos": True},
+        "stop": {"max_new_tokens": draw.choice([1, 10, 50, 120]), "ignore_eos": True},
     }
 
 
