@@ -28,6 +28,8 @@ absl::Status CublasStatus(cublasStatus_t error, absl::string_view call) {
   switch (error) {
     case CUBLAS_STATUS_ALLOC_FAILED:
       return absl::ResourceExhaustedError(sentence);
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return absl::UnimplementedError(sentence);
     case CUBLAS_STATUS_NOT_INITIALIZED:
     case CUBLAS_STATUS_ARCH_MISMATCH:
       return absl::FailedPreconditionError(sentence);

@@ -12,7 +12,8 @@ namespace octet::cuda {
 
 // OK, or one sentence that begins with `call`: what was called, and on what
 // ("cudaMalloc of 1024 bytes: out of memory"). RESOURCE_EXHAUSTED for memory,
-// FAILED_PRECONDITION without a usable GPU or driver, else INTERNAL: the
+// FAILED_PRECONDITION without a usable GPU or driver, UNIMPLEMENTED for what
+// cuBLAS does not support, else INTERNAL: the
 // context may be broken for good.
 absl::Status CudaStatus(cudaError_t error, absl::string_view call);
 absl::Status CublasStatus(cublasStatus_t error, absl::string_view call);

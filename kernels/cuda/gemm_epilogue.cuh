@@ -65,13 +65,12 @@ __device__ __forceinline__ void StoreValues(Out* to, const float* values,
 }
 
 // Puts kCount (4 or 8) neighbouring values of a row where args.output says;
-// columns past n are dropped. `values` is used up.
+// columns past n, all of them perhaps, are dropped. `values` is used up.
 template <int kCount>
 __device__ __forceinline__ void StoreRowPart(const GemmArgs& args, int64_t row,
                                              int32_t col,
                                              float (&values)[kCount]) {
   const int32_t count = args.n - col;
-  if (count <= 0) return;
   const int64_t at = row * args.n + col;
   if (args.output == GemmOutput::kBF16) {
     StoreValues<kCount>(static_cast<__nv_bfloat16*>(args.out) + at, values,

@@ -212,6 +212,17 @@ TEST_F(GemmTest, NeighboursNeverLeak) {
   }
 }
 
+TEST_F(GemmTest, TooManyRowsAreNamed) {
+  const auto w = Pack(Matrix::Random(DType::kBF16, 1, 1, 1));
+  const int64_t rows = int64_t{1} << 31;
+  EXPECT_EQ(cuda::GemmLauncher::Create()
+                ->Gemm(ConstTensor(nullptr, DType::kBF16, {rows, 1}), *w, false,
+                       Tensor(nullptr, DType::kF32, {rows, 1}), gpu_.stream())
+                .message(),
+            "matrix product: x has 2147483648 rows, expected at most "
+            "2147483647");
+}
+
 TEST_F(GemmTest, EmptyOperandsAreFine) {
   for (DType dtype : kComputeDtypes) {
     GemmGroupSet groups = MakeGroups(dtype, 4, 3, {0});
