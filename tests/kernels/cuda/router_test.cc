@@ -42,8 +42,9 @@ TEST_F(RouterTest, RandomShapesMatchTheReference) {
   for (uint64_t seed = 0; seed < 36; ++seed) {
     Random random(seed);
     const int64_t num_experts = experts[random.Integer(0, 11)];
-    const int64_t top_k = random.Integer(
-        1, std::min<int64_t>(num_experts, seed % 4 == 0 ? 50 : 8));
+    const int64_t top_k =
+        seed % 4 == 0 ? num_experts
+                      : random.Integer(1, std::min<int64_t>(num_experts, 8));
     const int64_t num_rows = seed == 0   ? 0
                              : seed == 1 ? 1
                                          : random.Integer(1, 40);
@@ -60,8 +61,9 @@ TEST_F(RouterTest, RandomShapesMatchTheReference) {
       const Routing expected = Route(row, top_k);
       for (int64_t k = 0; k < top_k; ++k) {
         ASSERT_EQ(result.ids[t * top_k + k], expected.ids[k]) << t << " " << k;
-        // Exp and division in f32: a few units of 2^-24.
-        ASSERT_NEAR(result.weights[t * top_k + k], expected.weights[k], 3e-7);
+        // Exp, a sum of K and a division in f32: units of 2^-24.
+        ASSERT_NEAR(result.weights[t * top_k + k], expected.weights[k],
+                    3e-7 + std::ldexp(static_cast<double>(top_k), -24));
       }
     }
   }
