@@ -18,8 +18,8 @@ namespace {
 
 constexpr int64_t kVectorBytes = 16;
 // Around the tile sizes that libraries use.
-constexpr int64_t kBatchSizes[] = {1, 2, 3, 7, 8, 16, 17, 33, 64, 128, 257};
-constexpr int64_t kMaxRows = 300;
+constexpr int64_t kBatchSizes[] = {1,  2,  3,  7,   8,   16,
+                                   17, 33, 64, 128, 257, 512};
 
 bool IsAligned(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0;
@@ -49,14 +49,15 @@ std::vector<std::byte> RandomElements(DType dtype, int64_t count) {
 // Rows of one x, multiplied in batches of any size.
 class BatchRunner {
  public:
-  static absl::StatusOr<BatchRunner> Create(const DenseShape& shape) {
-    BatchRunner runner(shape);
+  static absl::StatusOr<BatchRunner> Create(const DenseShape& shape,
+                                            int64_t max_rows) {
+    BatchRunner runner(shape, max_rows);
     OCTET_ASSIGN_OR_RETURN(runner.stream_, NewStream());
     const std::vector<std::byte> x =
-        RandomElements(shape.dtype, kMaxRows * shape.k);
+        RandomElements(shape.dtype, max_rows * shape.k);
     OCTET_ASSIGN_OR_RETURN(runner.x_, DeviceMemory::Allocate(x.size()));
     OCTET_ASSIGN_OR_RETURN(
-        runner.out_, DeviceMemory::Allocate(kMaxRows * runner.out_row_bytes_));
+        runner.out_, DeviceMemory::Allocate(max_rows * runner.out_row_bytes_));
     OCTET_RETURN_IF_ERROR(
         CudaStatus(cudaMemcpyAsync(runner.x_.data(), x.data(), x.size(),
                                    cudaMemcpyHostToDevice, runner.stream()),
@@ -65,6 +66,7 @@ class BatchRunner {
     return runner;
   }
 
+  int64_t max_rows() const { return max_rows_; }
   size_t out_row_bytes() const { return out_row_bytes_; }
 
   // Rows [begin, begin + count) of the product, on the host.
@@ -87,8 +89,9 @@ class BatchRunner {
   }
 
  private:
-  explicit BatchRunner(const DenseShape& shape)
-      : x_row_bytes_(shape.k * SizeOf(shape.dtype)),
+  BatchRunner(const DenseShape& shape, int64_t max_rows)
+      : max_rows_(max_rows),
+        x_row_bytes_(shape.k * SizeOf(shape.dtype)),
         out_row_bytes_(shape.n * SizeOf(DType::kF32)) {}
 
   cudaStream_t stream() const { return stream_.get(); }
@@ -97,6 +100,7 @@ class BatchRunner {
                       "cudaStreamSynchronize to examine cuBLASLt");
   }
 
+  int64_t max_rows_;
   size_t x_row_bytes_;
   size_t out_row_bytes_;
   OwnedStream stream_;
@@ -107,13 +111,14 @@ class BatchRunner {
 absl::StatusOr<RowBits> CompareBatches(BatchRunner& runner,
                                        DenseProduct product) {
   OCTET_ASSIGN_OR_RETURN(const std::vector<std::byte> all,
-                         runner.Run(product, 0, kMaxRows));
+                         runner.Run(product, 0, runner.max_rows()));
   if (std::all_of(all.begin(), all.end(),
                   [](std::byte b) { return b == std::byte{0}; })) {
     return RowBits::kUnknown;
   }
   for (const int64_t size : kBatchSizes) {
-    for (const int64_t begin : {int64_t{0}, kMaxRows - size}) {
+    if (size > runner.max_rows()) break;
+    for (const int64_t begin : {int64_t{0}, runner.max_rows() - size}) {
       OCTET_ASSIGN_OR_RETURN(const std::vector<std::byte> rows,
                              runner.Run(product, begin, size));
       if (std::memcmp(rows.data(), &all[begin * runner.out_row_bytes()],
@@ -128,8 +133,9 @@ absl::StatusOr<RowBits> CompareBatches(BatchRunner& runner,
 }  // namespace
 
 absl::StatusOr<RowBits> ExamineRowBits(const DenseShape& shape,
-                                       DenseProduct product) {
-  OCTET_ASSIGN_OR_RETURN(BatchRunner runner, BatchRunner::Create(shape));
+                                       int64_t max_rows, DenseProduct product) {
+  OCTET_ASSIGN_OR_RETURN(BatchRunner runner,
+                         BatchRunner::Create(shape, max_rows));
   absl::StatusOr<RowBits> found = CompareBatches(runner, product);
   if (absl::IsUnimplemented(found.status())) return RowBits::kLost;
   return found;
@@ -150,12 +156,13 @@ absl::StatusOr<DenseGemm::Choice*> DenseGemm::Examine(const DenseShape& shape,
       LtProduct product,
       LtProduct::Create(handle_.get(), shape, options_.reference_rows));
   for (int i = 0; i < product.num_algorithms(); ++i) {
-    OCTET_ASSIGN_OR_RETURN(
-        const RowBits bits,
-        ExamineRowBits(shape, [&](const void* x, int64_t num_rows, void* out,
-                                  cudaStream_t stream) {
-          return product.Run(i, x, num_rows, w, out, stream);
-        }));
+    OCTET_ASSIGN_OR_RETURN(const RowBits bits,
+                           ExamineRowBits(shape, options_.examined_rows,
+                                          [&](const void* x, int64_t num_rows,
+                                              void* out, cudaStream_t stream) {
+                                            return product.Run(i, x, num_rows,
+                                                               w, out, stream);
+                                          }));
     if (bits == RowBits::kUnknown) return nullptr;
     if (bits == RowBits::kKept) {
       return &choices_.emplace(shape, Choice{std::move(product), i})

@@ -9,10 +9,10 @@
 // is none, the shape is the own kernel's, and the log says so once. A choice
 // never changes later.
 //
-// The examination waits for the device and takes memory for 300 rows of x and
-// out. Shapes whose rows are not multiples of 16 bytes are the own kernel's,
-// and so are products rounded to bf16: the rounding would hide from the
-// examination what it looks for.
+// The examination waits for the device and takes memory for `examined_rows`
+// rows of x and out. Shapes whose rows are not multiples of 16 bytes are the
+// own kernel's, and so are products rounded to bf16: the rounding would hide
+// from the examination what it looks for.
 #ifndef OCTET_KERNELS_CUDA_DENSE_GEMM_H_
 #define OCTET_KERNELS_CUDA_DENSE_GEMM_H_
 
@@ -39,6 +39,8 @@ struct DenseGemmOptions {
   // The number of rows that cuBLASLt's heuristic is asked about. One algorithm
   // serves decode and prefill, so a size between the two.
   int64_t reference_rows = 64;
+  // Rows of the largest batch of an examination, 1 or more.
+  int64_t examined_rows = 1024;
 };
 
 // Used by one thread at a time.
@@ -84,12 +86,12 @@ using DenseProduct = absl::FunctionRef<absl::Status(
     const void* x, int64_t num_rows, void* out, cudaStream_t stream)>;
 
 enum class RowBits {
-  kKept,     // the same in batches of 1 to 300 rows, at both ends of the batch
+  kKept,     // the same in batches of 1 to max_rows rows, at both ends
   kLost,     // or the product cannot be done
   kUnknown,  // the products are all zero
 };
 absl::StatusOr<RowBits> ExamineRowBits(const DenseShape& shape,
-                                       DenseProduct product);
+                                       int64_t max_rows, DenseProduct product);
 
 }  // namespace octet::cuda
 
