@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tests/cuda_emulation/blas/gemm.h"
+#include "tests/cuda_emulation/engine/options.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/runtime/memory.h"
 #include "tests/cuda_emulation/runtime/operations.h"
@@ -291,7 +292,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
     cuda_emu::Algorithm algorithm;
     std::memcpy(&algorithm, algo, sizeof(algorithm));
     problem = CheckAlgorithm(algorithm, g, workspace, workspace_bytes);
-    g.splits = SplitsOfAlgorithm(algorithm);
+    if (cuda_emu::GetOptions().vary_gemm < 2) {
+      g.splits = SplitsOfAlgorithm(algorithm);
+    }
   }
   if (!problem.empty()) return cuda_emu::Invalid(problem);
   cuda_emu::EnqueueSimple(stream, "cublasLtMatmul",

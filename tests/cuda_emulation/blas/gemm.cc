@@ -149,7 +149,8 @@ std::string CheckGemm(const Gemm& g) {
 }
 
 int HeuristicSplits(int64_t m, int64_t n) {
-  return GetOptions().vary_gemm ? static_cast<int>(1 + (7 * m + n) % 3) : 1;
+  return GetOptions().vary_gemm != 0 ? static_cast<int>(1 + (7 * m + n) % 3)
+                                     : 1;
 }
 
 void RunGemm(const Gemm& g, uint32_t operation) {

@@ -61,7 +61,7 @@ Options Read() {
   o.nccl_seconds = static_cast<double>(Number("CUDA_EMU_NCCL_TIMEOUT", "30"));
   o.nccl_async_errors =
       Choice<bool>("CUDA_EMU_NCCL_ERRORS", {{"abort", false}, {"async", true}});
-  o.vary_gemm = Number("CUDA_EMU_VARY_GEMM", "1") != 0;
+  o.vary_gemm = static_cast<int>(Number("CUDA_EMU_VARY_GEMM", "1"));
   return o;
 }
 

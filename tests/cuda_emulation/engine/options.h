@@ -42,8 +42,9 @@ struct Options {
   // becomes the communicator's asynchronous error.
   bool nccl_async_errors;
   // CUDA_EMU_VARY_GEMM, default 1: cuBLAS sums in an order that depends on the
-  // shape, as its heuristics do.
-  bool vary_gemm;
+  // shape, as its heuristics do; 2: even with an algorithm that is given; 0:
+  // never.
+  int vary_gemm;
 };
 
 const Options& GetOptions();

@@ -102,6 +102,13 @@ TEST_F(PackedMatrixTest, RowsNeverWrittenAndPaddingAreZero) {
   EXPECT_THAT(all, Each(0));
 }
 
+TEST_F(PackedMatrixTest, IsZeroForEveryStreamAtOnce) {
+  const auto matrix = New(DType::kF32, 3, 32);
+  EXPECT_THAT(
+      gpu_.Download<float>(ConstTensor(matrix->data(), DType::kF32, {3, 32})),
+      Each(0.0f));
+}
+
 TEST_F(PackedMatrixTest, WrongArgumentsAreNamed) {
   EXPECT_EQ(CudaPackedMatrix::Create(DType::kF16, 1, 1, gpu_.staging())
                 .status()
