@@ -11,7 +11,8 @@
 namespace octet {
 namespace {
 
-MoeShape ShapeOf(const ModelConfig& config, DType dtype) {
+MoeShape ShapeOf(const ModelConfig& config, DType dtype,
+                 const TransformerLimits& limits) {
   MoeShape shape;
   shape.num_layers = config.num_layers;
   shape.num_experts = config.num_experts;
@@ -19,6 +20,7 @@ MoeShape ShapeOf(const ModelConfig& config, DType dtype) {
   shape.hidden_dim = config.hidden_dim;
   shape.ffn_dim = config.ffn_dim;
   shape.dtype = dtype;
+  shape.max_chunks = limits.moe_chunks;
   return shape;
 }
 
@@ -57,7 +59,8 @@ Transformer::Transformer(Backend* backend, Communicator* communicator,
       cache_(cache),
       limits_(limits),
       attention_(backend, config, weights->dtype),
-      moe_(backend, communicator, placement, ShapeOf(config, weights->dtype)),
+      moe_(backend, communicator, placement,
+           ShapeOf(config, weights->dtype, limits)),
       moe_weights_(
           ViewsOf(*weights, placement->LocalExperts(communicator->rank()))),
       ids_(backend),

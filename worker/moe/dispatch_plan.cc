@@ -115,20 +115,51 @@ void PlanExperts(const Placement& placement, int rank,
 absl::StatusOr<DispatchHandle> PlanDispatch(
     const Placement& placement, int rank, int top_k,
     absl::Span<const int64_t> rank_tokens, absl::Span<const int32_t> topk_ids) {
+  OCTET_ASSIGN_OR_RETURN(
+      std::vector<DispatchHandle> handles,
+      PlanChunks(placement, rank, top_k, rank_tokens, topk_ids, 1));
+  return std::move(handles[0]);
+}
+
+TokenRange ChunkRange(int64_t num_tokens, int chunk, int num_chunks) {
+  return {num_tokens * chunk / num_chunks,
+          num_tokens * (chunk + 1) / num_chunks};
+}
+
+absl::StatusOr<std::vector<DispatchHandle>> PlanChunks(
+    const Placement& placement, int rank, int top_k,
+    absl::Span<const int64_t> rank_tokens, absl::Span<const int32_t> topk_ids,
+    int num_chunks) {
   OCTET_CHECK(static_cast<int>(rank_tokens.size()) == placement.num_ranks());
   const int64_t all_tokens =
       std::accumulate(rank_tokens.begin(), rank_tokens.end(), int64_t{0});
   OCTET_CHECK(static_cast<int64_t>(topk_ids.size()) == all_tokens * top_k);
   OCTET_RETURN_IF_ERROR(
       CheckChoices(placement.num_experts(), top_k, rank_tokens, topk_ids));
-  DispatchHandle handle;
-  handle.num_tokens = rank_tokens[rank];
-  handle.top_k = top_k;
-  const int64_t tokens_before = std::accumulate(
-      rank_tokens.begin(), rank_tokens.begin() + rank, int64_t{0});
-  PlanSource(placement, rank, topk_ids.data() + tokens_before * top_k, handle);
-  PlanExperts(placement, rank, rank_tokens, topk_ids, handle);
-  return handle;
+  std::vector<DispatchHandle> handles;
+  for (int chunk = 0; chunk < num_chunks; ++chunk) {
+    std::vector<int64_t> tokens;
+    std::vector<int32_t> ids;
+    int64_t own_begin = 0;
+    int64_t rank_begin = 0;
+    for (size_t p = 0; p < rank_tokens.size(); ++p) {
+      const TokenRange range = ChunkRange(rank_tokens[p], chunk, num_chunks);
+      if (static_cast<int>(p) == rank) {
+        own_begin = static_cast<int64_t>(ids.size());
+      }
+      tokens.push_back(range.end - range.begin);
+      const int32_t* table = topk_ids.data() + rank_begin * top_k;
+      ids.insert(ids.end(), table + range.begin * top_k,
+                 table + range.end * top_k);
+      rank_begin += rank_tokens[p];
+    }
+    DispatchHandle& handle = handles.emplace_back();
+    handle.num_tokens = tokens[rank];
+    handle.top_k = top_k;
+    PlanSource(placement, rank, ids.data() + own_begin, handle);
+    PlanExperts(placement, rank, tokens, ids, handle);
+  }
+  return handles;
 }
 
 }  // namespace octet

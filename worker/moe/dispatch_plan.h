@@ -66,6 +66,20 @@ absl::StatusOr<DispatchHandle> PlanDispatch(
     const Placement& placement, int rank, int top_k,
     absl::Span<const int64_t> rank_tokens, absl::Span<const int32_t> topk_ids);
 
+// Chunk c of C holds the tokens [T c / C, T (c + 1) / C) of each rank.
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+TokenRange ChunkRange(int64_t num_tokens, int chunk, int num_chunks);
+
+// A plan for each chunk, which is a dispatch of its own: its tokens count from
+// 0. Arguments and errors as above; num_chunks >= 1.
+absl::StatusOr<std::vector<DispatchHandle>> PlanChunks(
+    const Placement& placement, int rank, int top_k,
+    absl::Span<const int64_t> rank_tokens, absl::Span<const int32_t> topk_ids,
+    int num_chunks);
+
 }  // namespace octet
 
 #endif  // OCTET_WORKER_MOE_DISPATCH_PLAN_H_

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/logging.h"
 #include "base/status_macros.h"
@@ -55,6 +56,14 @@ Dispatcher::Dispatcher(Backend* backend, Communicator* communicator,
 absl::StatusOr<DispatchHandle> Dispatcher::Route(
     ConstTensor topk_ids, absl::Span<const int64_t> rank_tokens,
     const StepContext& step) {
+  OCTET_ASSIGN_OR_RETURN(std::vector<DispatchHandle> handles,
+                         RouteChunks(topk_ids, rank_tokens, 1, step));
+  return std::move(handles[0]);
+}
+
+absl::StatusOr<std::vector<DispatchHandle>> Dispatcher::RouteChunks(
+    ConstTensor topk_ids, absl::Span<const int64_t> rank_tokens, int num_chunks,
+    const StepContext& step) {
   const int num_ranks = communicator_->size();
   const int64_t num_tokens = topk_ids.rows();
   const int top_k = static_cast<int>(topk_ids.dim(1));
@@ -66,7 +75,8 @@ absl::StatusOr<DispatchHandle> Dispatcher::Route(
                            topk_ids.num_bytes(), *step.stream));
   OCTET_RETURN_IF_ERROR(backend_->Synchronize(*step.stream));
   if (num_ranks == 1) {
-    return PlanDispatch(*placement_, 0, top_k, rank_tokens, own_choices_);
+    return PlanChunks(*placement_, 0, top_k, rank_tokens, own_choices_,
+                      num_chunks);
   }
   const int64_t token_bytes = top_k * int64_t{sizeof(int32_t)};
   const std::vector<int64_t> send_offsets(num_ranks, 0);
@@ -83,8 +93,8 @@ absl::StatusOr<DispatchHandle> Dispatcher::Route(
       communicator_->AllToAllV({own_choices_.data(), send_offsets, send_bytes,
                                 all_choices_.data(), recv_offsets, recv_bytes},
                                MakeOp("route", step, nullptr)));
-  return PlanDispatch(*placement_, communicator_->rank(), top_k, rank_tokens,
-                      all_choices_);
+  return PlanChunks(*placement_, communicator_->rank(), top_k, rank_tokens,
+                    all_choices_, num_chunks);
 }
 
 absl::StatusOr<ConstTensor> Dispatcher::Dispatch(const DispatchHandle& handle,

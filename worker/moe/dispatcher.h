@@ -54,6 +54,12 @@ class Dispatcher {
                                        absl::Span<const int64_t> rank_tokens,
                                        const StepContext& step);
 
+  // The same in chunks (PlanChunks), each with a handle and a Dispatch of its
+  // own; the ranks exchange their choices once.
+  absl::StatusOr<std::vector<DispatchHandle>> RouteChunks(
+      ConstTensor topk_ids, absl::Span<const int64_t> rank_tokens,
+      int num_chunks, const StepContext& step);
+
   // x [T, H]. The result is valid until the next Dispatch, and x as long;
   // `handle` must live until the stream is past the call.
   absl::StatusOr<ConstTensor> Dispatch(const DispatchHandle& handle,

@@ -25,98 +25,172 @@ class PhaseClock {
 
 }  // namespace
 
+struct MoeLayer::Pass {
+  const MoeWeights& weights;
+  ConstTensor x;     // [T, H]
+  Tensor residual;   // [T, H]
+  StepContext step;  // compute
+  StepContext transfers;
+  MoeSeconds* seconds;
+  PhaseClock clock = {};
+  Tensor topk_ids = {};                       // [T, K]
+  Tensor topk_weights = {};                   // [T, K]
+  std::vector<DispatchHandle> handles = {};   // by chunk
+  std::vector<int64_t> begins = {};           // first token of each chunk
+  std::vector<ConstTensor> expert_outs = {};  // of each chunk that has been run
+
+  bool two_streams() const { return step.stream != transfers.stream; }
+};
+
 MoeLayer::MoeLayer(Backend* backend, Communicator* communicator,
                    const Placement* placement, const MoeShape& shape)
     : backend_(backend),
       placement_(placement),
       rank_(communicator->rank()),
       shape_(shape),
-      dispatcher_(backend, communicator, placement),
+      experts_(backend, shape),
       logits_(backend),
       topk_ids_(backend),
       topk_weights_(backend),
-      expert_in_(backend),
-      expert_mid_(backend),
-      expert_out_(backend),
-      expert_row_counts_(int64_t{shape.num_layers} * shape.num_experts) {}
+      expert_row_counts_(int64_t{shape.num_layers} * shape.num_experts) {
+  const int num_lanes =
+      shape.max_chunks > 1 && communicator->size() > 1 ? 2 : 1;
+  lanes_.reserve(num_lanes);
+  for (int lane = 0; lane < num_lanes; ++lane) {
+    lanes_.emplace_back(backend, communicator, placement);
+  }
+}
 
 absl::Status MoeLayer::Forward(const MoeWeights& weights, ConstTensor x,
                                absl::Span<const int64_t> rank_tokens,
                                Tensor residual, const StepContext& step,
                                MoeSeconds* seconds) {
-  Stream& stream = *step.stream;
-  const int64_t num_tokens = x.rows();
-  PhaseClock clock;
+  const int num_chunks = NumChunks(rank_tokens);
+  Pass pass{.weights = weights,
+            .x = x,
+            .residual = residual,
+            .step = step,
+            .transfers = step,
+            .seconds = seconds};
+  if (num_chunks > 1) {
+    OCTET_RETURN_IF_ERROR(SetUpStreams());
+    pass.transfers.stream = transfers_.get();
+  }
+  OCTET_RETURN_IF_ERROR(Route(x, pass));
   OCTET_ASSIGN_OR_RETURN(
-      const Tensor topk_ids,
+      pass.handles, lanes_[0].dispatcher.RouteChunks(pass.topk_ids, rank_tokens,
+                                                     num_chunks, step));
+  // The rows are there, and the last layer is done with the lanes.
+  OCTET_RETURN_IF_ERROR(Mark(pass, lanes_[0].computed, pass.step));
+  OCTET_RETURN_IF_ERROR(Await(pass, lanes_[0].computed, pass.transfers));
+  for (int chunk = 0; chunk < num_chunks; ++chunk) {
+    pass.begins.push_back(ChunkRange(x.rows(), chunk, num_chunks).begin);
+    OCTET_RETURN_IF_ERROR(RunChunk(pass, chunk));
+    if (chunk > 0) OCTET_RETURN_IF_ERROR(CombineChunk(pass, chunk - 1));
+  }
+  OCTET_RETURN_IF_ERROR(CombineChunk(pass, num_chunks - 1));
+  // The handles' host arrays may still be on their way to the device.
+  return backend_->Synchronize(*step.stream);
+}
+
+absl::Status MoeLayer::Route(ConstTensor x, Pass& pass) {
+  Stream& stream = *pass.step.stream;
+  const int64_t num_tokens = x.rows();
+  OCTET_ASSIGN_OR_RETURN(
+      pass.topk_ids,
       topk_ids_.Get(DType::kI32, {num_tokens, shape_.top_k}, stream));
   OCTET_ASSIGN_OR_RETURN(
-      const Tensor topk_weights,
+      pass.topk_weights,
       topk_weights_.Get(DType::kF32, {num_tokens, shape_.top_k}, stream));
   if (num_tokens > 0) {
     OCTET_ASSIGN_OR_RETURN(
         const Tensor logits,
         logits_.Get(DType::kF32, {num_tokens, shape_.num_experts}, stream));
     OCTET_RETURN_IF_ERROR(
-        ops::Gemm(*backend_, x, *weights.gate, false, logits, stream));
-    OCTET_RETURN_IF_ERROR(
-        ops::Router(*backend_, logits, topk_ids, topk_weights, stream));
+        ops::Gemm(*backend_, x, *pass.weights.gate, false, logits, stream));
+    OCTET_RETURN_IF_ERROR(ops::Router(*backend_, logits, pass.topk_ids,
+                                      pass.topk_weights, stream));
   }
-  clock.AddTo(seconds->router);
-
-  OCTET_ASSIGN_OR_RETURN(const DispatchHandle handle,
-                         dispatcher_.Route(topk_ids, rank_tokens, step));
-  OCTET_ASSIGN_OR_RETURN(const ConstTensor received,
-                         dispatcher_.Dispatch(handle, x, step));
-  CountRows(handle, step.layer);
-  clock.AddTo(seconds->dispatch);
-
-  OCTET_ASSIGN_OR_RETURN(const Tensor expert_out,
-                         RunExperts(weights, handle, received, step));
-  clock.AddTo(seconds->expert);
-
-  OCTET_ASSIGN_OR_RETURN(const CombinedRows combined,
-                         dispatcher_.Combine(handle, expert_out, step));
-  if (num_tokens > 0) {
-    OCTET_RETURN_IF_ERROR(ops::CombineRows(*backend_, combined.rows,
-                                           combined.slot_rows, topk_weights,
-                                           residual, stream));
-  }
-  clock.AddTo(seconds->combine);
-  // The handle's host arrays may still be on their way to the device.
-  return backend_->Synchronize(stream);
+  pass.clock.AddTo(pass.seconds->router);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<Tensor> MoeLayer::RunExperts(const MoeWeights& weights,
-                                            const DispatchHandle& handle,
-                                            ConstTensor received,
-                                            const StepContext& step) {
-  Stream& stream = *step.stream;
-  const int64_t num_rows = handle.expert_rows();
+absl::Status MoeLayer::RunChunk(Pass& pass, int chunk) {
+  Lane& lane = lanes_[chunk % lanes_.size()];
+  const DispatchHandle& handle = pass.handles[chunk];
+  OCTET_ASSIGN_OR_RETURN(
+      const ConstTensor received,
+      lane.dispatcher.Dispatch(
+          handle, pass.x.Rows(pass.begins[chunk], handle.num_tokens),
+          pass.transfers));
+  CountRows(handle, pass.step.layer);
+  OCTET_RETURN_IF_ERROR(Mark(pass, lane.moved, pass.transfers));
+  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));
+  pass.clock.AddTo(pass.seconds->dispatch);
+
   OCTET_ASSIGN_OR_RETURN(
       const Tensor out,
-      expert_out_.Get(shape_.dtype, {num_rows, shape_.hidden_dim}, stream));
-  std::vector<int64_t> offsets(handle.expert_offsets.size());
-  for (int64_t begin = 0; begin < num_rows; begin += shape_.max_expert_rows) {
-    const int64_t count = std::min(shape_.max_expert_rows, num_rows - begin);
-    for (size_t e = 0; e < offsets.size(); ++e) {
-      offsets[e] =
-          std::clamp<int64_t>(handle.expert_offsets[e] - begin, 0, count);
-    }
-    OCTET_ASSIGN_OR_RETURN(
-        const Tensor in,
-        expert_in_.Get(shape_.dtype, {count, shape_.hidden_dim}, stream));
-    OCTET_ASSIGN_OR_RETURN(
-        const Tensor mid,
-        expert_mid_.Get(shape_.dtype, {count, shape_.ffn_dim}, stream));
-    OCTET_RETURN_IF_ERROR(
-        dispatcher_.GatherExpertRows(handle, received, begin, in, step));
-    OCTET_RETURN_IF_ERROR(ops::GroupedGemmSwiGlu(*backend_, in, weights.w13,
-                                                 offsets, mid, stream));
-    OCTET_RETURN_IF_ERROR(ops::GroupedGemm(*backend_, mid, weights.w2, offsets,
-                                           out.Rows(begin, count), stream));
+      lane.expert_out.Get(shape_.dtype,
+                          {handle.expert_rows(), shape_.hidden_dim},
+                          *pass.step.stream));
+  OCTET_RETURN_IF_ERROR(experts_.Run(pass.weights, handle, lane.dispatcher,
+                                     received, out, pass.step));
+  OCTET_RETURN_IF_ERROR(Mark(pass, lane.computed, pass.step));
+  pass.expert_outs.push_back(out);
+  pass.clock.AddTo(pass.seconds->expert);
+  return absl::OkStatus();
+}
+
+absl::Status MoeLayer::CombineChunk(Pass& pass, int chunk) {
+  Lane& lane = lanes_[chunk % lanes_.size()];
+  const DispatchHandle& handle = pass.handles[chunk];
+  OCTET_RETURN_IF_ERROR(Await(pass, lane.computed, pass.transfers));
+  OCTET_ASSIGN_OR_RETURN(
+      const CombinedRows combined,
+      lane.dispatcher.Combine(handle, pass.expert_outs[chunk], pass.transfers));
+  OCTET_RETURN_IF_ERROR(Mark(pass, lane.moved, pass.transfers));
+  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));
+  if (handle.num_tokens > 0) {
+    const int64_t begin = pass.begins[chunk];
+    OCTET_RETURN_IF_ERROR(ops::CombineRows(
+        *backend_, combined.rows, combined.slot_rows,
+        ConstTensor(pass.topk_weights).Rows(begin, handle.num_tokens),
+        pass.residual.Rows(begin, handle.num_tokens), *pass.step.stream));
   }
-  return out;
+  pass.clock.AddTo(pass.seconds->combine);
+  return absl::OkStatus();
+}
+
+int MoeLayer::NumChunks(absl::Span<const int64_t> rank_tokens) const {
+  if (lanes_.size() == 1) return 1;
+  const int64_t fullest =
+      *std::max_element(rank_tokens.begin(), rank_tokens.end());
+  return static_cast<int>(std::clamp<int64_t>(fullest / shape_.min_chunk_tokens,
+                                              1, shape_.max_chunks));
+}
+
+absl::Status MoeLayer::SetUpStreams() {
+  if (transfers_ != nullptr) return absl::OkStatus();
+  for (Lane& lane : lanes_) {
+    OCTET_ASSIGN_OR_RETURN(lane.computed, backend_->NewEvent());
+    OCTET_ASSIGN_OR_RETURN(lane.moved, backend_->NewEvent());
+  }
+  OCTET_ASSIGN_OR_RETURN(transfers_, backend_->NewStream());
+  return absl::OkStatus();
+}
+
+absl::Status MoeLayer::Mark(const Pass& pass,
+                            const std::unique_ptr<Event>& event,
+                            const StepContext& on) {
+  return pass.two_streams() ? backend_->Record(*event, *on.stream)
+                            : absl::OkStatus();
+}
+
+absl::Status MoeLayer::Await(const Pass& pass,
+                             const std::unique_ptr<Event>& event,
+                             const StepContext& on) {
+  return pass.two_streams() ? backend_->Wait(*event, *on.stream)
+                            : absl::OkStatus();
 }
 
 void MoeLayer::CountRows(const DispatchHandle& handle, int layer) {
@@ -128,11 +202,15 @@ void MoeLayer::CountRows(const DispatchHandle& handle, int layer) {
 }
 
 int64_t MoeLayer::size_bytes() const {
-  return dispatcher_.size_bytes() +
-         static_cast<int64_t>(
-             logits_.size_bytes() + topk_ids_.size_bytes() +
-             topk_weights_.size_bytes() + expert_in_.size_bytes() +
-             expert_mid_.size_bytes() + expert_out_.size_bytes());
+  int64_t bytes =
+      experts_.size_bytes() +
+      static_cast<int64_t>(logits_.size_bytes() + topk_ids_.size_bytes() +
+                           topk_weights_.size_bytes());
+  for (const Lane& lane : lanes_) {
+    bytes += lane.dispatcher.size_bytes() +
+             static_cast<int64_t>(lane.expert_out.size_bytes());
+  }
+  return bytes;
 }
 
 }  // namespace octet

@@ -9,6 +9,13 @@
 // also when the token lives there; the K products are summed at the token's
 // home in slot order in f32. So the bits do not depend on who computes what.
 //
+// With more than one chunk (MoeShape::max_chunks) dispatch and combine run on a
+// stream of their own: while the experts work on chunk c, chunk c + 1 arrives
+// and chunk c - 1 goes home.
+//
+//   transfers   D0 | D1      | C0 D2        | C1 ...
+//   compute          experts 0 | experts 1 | sum 0 | experts 2 ...
+//
 // One object serves all layers of a model. Every rank calls Forward for every
 // layer, with zero tokens too. Threads: one at a time. Backend, communicator
 // and placement outlive it.
@@ -16,6 +23,7 @@
 #define OCTET_WORKER_MOE_MOE_LAYER_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,31 +31,11 @@
 #include "kernels/backend.h"
 #include "worker/comm/communicator.h"
 #include "worker/moe/dispatcher.h"
+#include "worker/moe/experts.h"
 #include "worker/moe/placement.h"
 #include "worker/nn/scratch.h"
 
 namespace octet {
-
-struct MoeShape {
-  int num_layers = 0;
-  int num_experts = 0;     // E
-  int top_k = 0;           // K
-  int64_t hidden_dim = 0;  // H
-  int64_t ffn_dim = 0;     // F
-  DType dtype = DType::kBF16;
-  // Expert rows that go through the FFN at a time, which bounds its
-  // intermediate memory to this many rows of 2 H + F. Large enough that reading
-  // the weights again costs little beside the products.
-  int64_t max_expert_rows = 2048;
-};
-
-// Views of one layer's weights. w13 and w2 have one entry per local expert, in
-// the order of Placement::LocalExperts.
-struct MoeWeights {
-  const PackedMatrix* gate = nullptr;    // [E, H]
-  std::vector<const PackedMatrix*> w13;  // [2F, H] each
-  std::vector<const PackedMatrix*> w2;   // [H, F] each
-};
 
 // Seconds by phase, summed over layers, on the host's clock. A backend that
 // runs behind the calls shows its time in the phase that waits for it.
@@ -75,21 +63,43 @@ class MoeLayer {
   int64_t size_bytes() const;
 
  private:
-  // The local experts over all rows that came in; the result [rows, H] is valid
-  // until the next call.
-  absl::StatusOr<Tensor> RunExperts(const MoeWeights& weights,
-                                    const DispatchHandle& handle,
-                                    ConstTensor received,
-                                    const StepContext& step);
+  // What a chunk needs while the next one is under way already; chunks take
+  // turns on two of them.
+  struct Lane {
+    Lane(Backend* backend, Communicator* communicator,
+         const Placement* placement)
+        : dispatcher(backend, communicator, placement), expert_out(backend) {}
+    Dispatcher dispatcher;
+    Scratch expert_out;
+    // Made when a step first has two chunks.
+    std::unique_ptr<Event> computed;  // the experts' work on the chunk
+    std::unique_ptr<Event> moved;     // its last transfer
+  };
+  // The step's chunks: transfers go on one stream, the rest on step.stream;
+  // the two are the same when there is one chunk.
+  struct Pass;
+
+  absl::Status SetUpStreams();
+  // Later work of `on` comes after what was there when the event was marked.
+  // Nothing to do with one stream.
+  absl::Status Mark(const Pass& pass, const std::unique_ptr<Event>& event,
+                    const StepContext& on);
+  absl::Status Await(const Pass& pass, const std::unique_ptr<Event>& event,
+                     const StepContext& on);
+  absl::Status Route(ConstTensor x, Pass& pass);
+  absl::Status RunChunk(Pass& pass, int chunk);
+  absl::Status CombineChunk(Pass& pass, int chunk);
+  int NumChunks(absl::Span<const int64_t> rank_tokens) const;
   void CountRows(const DispatchHandle& handle, int layer);
 
   Backend* backend_;
   const Placement* placement_;
   const int rank_;
   const MoeShape shape_;
-  Dispatcher dispatcher_;
+  std::vector<Lane> lanes_;
+  Experts experts_;
   Scratch logits_, topk_ids_, topk_weights_;
-  Scratch expert_in_, expert_mid_, expert_out_;
+  std::unique_ptr<Stream> transfers_;  // made when a step first has two chunks
   std::vector<int64_t> expert_row_counts_;
 };
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -83,6 +84,7 @@ struct Job {
   int top_k;
   DType dtype;
   int64_t max_expert_rows;
+  int max_chunks;
   std::vector<int64_t> rank_tokens;  // [R]
 };
 
@@ -128,6 +130,8 @@ absl::Status RunRank(const Job& job, const Layer& layer,
   shape.ffn_dim = kFfn;
   shape.dtype = job.dtype;
   shape.max_expert_rows = job.max_expert_rows;
+  shape.max_chunks = job.max_chunks;
+  shape.min_chunk_tokens = 2;
   MoeLayer moe(backend.get(), &communicator, &placement, shape);
 
   const size_t first = begin * kHidden, count = tokens * kHidden;
@@ -169,9 +173,11 @@ TEST(MoeLayerTest, AgreesWithDoublePrecisionAndWithItselfAtEveryWidth) {
           Reference(layer, x, residual, top_k, dtype == DType::kBF16);
       std::vector<float> first;
       for (const int num_ranks : {1, 2, 3, 4, 7, 8, 12}) {
-        for (const int64_t max_rows : {2048, 5}) {
+        for (const auto& [max_rows, max_chunks] :
+             std::vector<std::pair<int64_t, int>>{
+                 {2048, 1}, {5, 1}, {2048, 2}, {2048, 5}, {5, 100}}) {
           // The last rank has no tokens, the first the most.
-          Job job{num_ranks, top_k, dtype, max_rows, {}};
+          Job job{num_ranks, top_k, dtype, max_rows, max_chunks, {}};
           job.rank_tokens.assign(num_ranks, num_ranks > 2 ? 2 : 0);
           job.rank_tokens.back() = num_ranks == 1 ? kTokens : 0;
           if (num_ranks > 1) {
@@ -194,7 +200,8 @@ TEST(MoeLayerTest, AgreesWithDoublePrecisionAndWithItselfAtEveryWidth) {
           }
           if (first.empty()) first = actual;
           EXPECT_EQ(test::FirstMismatch(actual, first), "")
-              << num_ranks << " ranks, " << max_rows << " rows at a time";
+              << num_ranks << " ranks, " << max_rows << " rows at a time, "
+              << max_chunks << " chunks";
         }
       }
       const test::Difference difference =
