@@ -54,23 +54,38 @@ absl::Status Flush(DType dtype, int max_blocks, GemmArgs& args,
       error, absl::StrCat("launch of the ", Name(dtype), " matrix product"));
 }
 
+absl::StatusOr<int> Attribute(cudaDeviceAttr attribute, int device) {
+  int value = 0;
+  OCTET_RETURN_IF_ERROR(
+      CudaStatus(cudaDeviceGetAttribute(&value, attribute, device),
+                 absl::StrCat("cudaDeviceGetAttribute ", attribute)));
+  return value;
+}
+
 }  // namespace
 
-absl::StatusOr<GemmLauncher> GemmLauncher::Create(int max_blocks) {
+absl::StatusOr<GemmLauncher> GemmLauncher::Create(
+    const GemmLauncherOptions& options) {
   int device = 0;
   OCTET_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "cudaGetDevice"));
-  int multiprocessors = 0;
-  OCTET_RETURN_IF_ERROR(
-      CudaStatus(cudaDeviceGetAttribute(&multiprocessors,
-                                        cudaDevAttrMultiProcessorCount, device),
-                 "cudaDeviceGetAttribute of the number of multiprocessors"));
+  GemmLauncher launcher;
+  OCTET_ASSIGN_OR_RETURN(
+      const int shared_bytes,
+      Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  launcher.deep_ = options.max_stages >= kGemmDeepStages &&
+                   shared_bytes >= GemmSharedBytes(kGemmDeepStages);
   const std::string call =
-      absl::StrCat("cudaFuncSetAttribute of ", kGemmSharedBytes,
+      absl::StrCat("cudaFuncSetAttribute of ", GemmSharedBytes(kGemmStages),
                    " bytes of shared memory for the matrix product");
-  OCTET_RETURN_IF_ERROR(CudaStatus(ConfigureGemmBf16(), call));
-  OCTET_RETURN_IF_ERROR(CudaStatus(ConfigureGemmF32(), call));
-  if (max_blocks == 0) max_blocks = multiprocessors * kGemmBlocksPerSm;
-  return GemmLauncher(max_blocks);
+  OCTET_RETURN_IF_ERROR(CudaStatus(ConfigureGemmBf16(launcher.deep_), call));
+  OCTET_RETURN_IF_ERROR(CudaStatus(ConfigureGemmF32(launcher.deep_), call));
+  launcher.max_blocks_ = options.max_blocks;
+  if (launcher.max_blocks_ == 0) {
+    OCTET_ASSIGN_OR_RETURN(const int multiprocessors,
+                           Attribute(cudaDevAttrMultiProcessorCount, device));
+    launcher.max_blocks_ = multiprocessors * kGemmBlocksPerSm;
+  }
+  return launcher;
 }
 
 absl::Status GemmLauncher::Run(ConstTensor x,
@@ -100,6 +115,7 @@ absl::Status GemmLauncher::Run(ConstTensor x,
   args.x_aligned = RowsAligned(x);
   args.out_aligned = RowsAligned(out);
   args.swiglu = form == Form::kSwiGlu;
+  args.deep = deep_;
   for (size_t g = 0; g < w.size(); ++g) {
     if (row_offsets[g] == row_offsets[g + 1]) continue;
     AddGroup(*w[g], row_offsets[g], row_offsets[g + 1], args);

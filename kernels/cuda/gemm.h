@@ -4,16 +4,16 @@
 // Work. The blocks of one launch walk a list of tiles of 128 rows by 128
 // columns, group after group, and in a group all row blocks of 128 columns
 // before the next 128, so that W is read from memory once. The copies of a
-// tile's operands (gemm_tiles.cuh) run two stages ahead and do not stop between
-// tiles. bf16 goes through tensor cores (gemm_bf16.cu), f32 through fused
-// multiply-adds (gemm_f32.cu).
+// tile's operands (gemm_tiles.cuh) run two or, where shared memory allows, four
+// stages ahead and do not stop between tiles. bf16 goes through tensor cores
+// (gemm_bf16.cu), f32 through fused multiply-adds (gemm_f32.cu).
 //
 // Why these tiles. 128 x 128 makes 64 flops a byte of L2 traffic, and a warp's
 // 64 x 32 part needs 24 cycles of shared memory for 32 of an A100's tensor
 // cores. With few rows (decode) only strips of 16 rows are multiplied, and the
-// tile is a reader of W: each multiprocessor has two stages of 16 KiB of W
-// under way. The tile never depends on the number of rows, so nor do a row's
-// bits.
+// tile is a reader of W: each multiprocessor has two or four stages of
+// 16 KiB of W under way (gemm_kernels.h says when that is enough). The tile
+// never depends on the number of rows, so nor do a row's bits.
 //
 // Cost of a group of M rows: flops 2 M n k (4 M F k with SwiGLU); bytes s (n k
 // + M k) + o M n, s and o the sizes of the compute and the output dtype (n =
@@ -48,13 +48,19 @@
 
 namespace octet::cuda {
 
+// Neither changes a bit of the results; other values than these are for tests.
+struct GemmLauncherOptions {
+  int max_blocks = 0;  // of a launch; 0: one a multiprocessor
+  int max_stages = 5;  // of the pipeline; the GPU may have room for 3 only
+};
+
 // Launches products on the device that was current at Create. Stateless after
 // that: may be shared and copied.
 class GemmLauncher {
  public:
-  // max_blocks: the most blocks of a launch, 0 for one a multiprocessor (others
-  // are for tests). FAILED_PRECONDITION without a usable GPU.
-  static absl::StatusOr<GemmLauncher> Create(int max_blocks = 0);
+  // FAILED_PRECONDITION without a usable GPU.
+  static absl::StatusOr<GemmLauncher> Create(
+      const GemmLauncherOptions& options = {});
 
   // out = x W^T, or out += x W^T. x [T, k]; out [T, n] f32, or bf16 when not
   // accumulating. The product is summed first, then added to out.
@@ -78,14 +84,15 @@ class GemmLauncher {
                                  Tensor out, cudaStream_t stream) const;
 
  private:
-  explicit GemmLauncher(int max_blocks) : max_blocks_(max_blocks) {}
+  GemmLauncher() = default;
 
   enum class Form { kPlain, kAccumulate, kSwiGlu };
   absl::Status Run(ConstTensor x, absl::Span<const PackedMatrix* const> w,
                    absl::Span<const int64_t> row_offsets, Form form, Tensor out,
                    cudaStream_t stream) const;
 
-  int max_blocks_;
+  int max_blocks_ = 0;
+  bool deep_ = false;
 };
 
 }  // namespace octet::cuda

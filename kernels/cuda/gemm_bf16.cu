@@ -162,6 +162,8 @@ cudaError_t LaunchGemmBf16(const GemmArgs& args, int num_blocks,
   return LaunchGemm<Bf16Tile>(args, num_blocks, stream);
 }
 
-cudaError_t ConfigureGemmBf16() { return ConfigureGemm<Bf16Tile>(); }
+cudaError_t ConfigureGemmBf16(bool deep) {
+  return ConfigureGemm<Bf16Tile>(deep);
+}
 
 }  // namespace octet::cuda

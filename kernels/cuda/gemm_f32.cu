@@ -124,6 +124,6 @@ cudaError_t LaunchGemmF32(const GemmArgs& args, int num_blocks,
   return LaunchGemm<F32Tile>(args, num_blocks, stream);
 }
 
-cudaError_t ConfigureGemmF32() { return ConfigureGemm<F32Tile>(); }
+cudaError_t ConfigureGemmF32(bool deep) { return ConfigureGemm<F32Tile>(deep); }
 
 }  // namespace octet::cuda

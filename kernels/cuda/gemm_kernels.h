@@ -16,14 +16,18 @@ inline constexpr int kGemmTileRows = 128;
 inline constexpr int kGemmTileCols = 128;
 inline constexpr int kGemmThreads = 256;
 // Operands go through shared memory in stages of 128 bytes of every row and
-// every column of the tile (64 bf16 or 32 f32 inputs): two are under way while
-// one is multiplied. The 96 KiB fit every GPU from sm_80 on (sm_86 and sm_89
-// allow 99).
+// every column of the tile (64 bf16 or 32 f32 inputs): all but one are under
+// way while that one is multiplied.
 inline constexpr int kGemmStageRowBytes = 128;
-inline constexpr int kGemmStages = 3;
 inline constexpr int kGemmStageBytes =
     (kGemmTileRows + kGemmTileCols) * kGemmStageRowBytes;
-inline constexpr int kGemmSharedBytes = kGemmStages * kGemmStageBytes;
+// 96 KiB fit every GPU from sm_80 on (sm_86 and sm_89 allow 99), 160 KiB those
+// of data centres (sm_80 allows 163). In decode a multiprocessor then has 32 or
+// 64 KiB of W under way; bandwidth * latency / multiprocessors is what it takes
+// (8 TB/s * 0.9 us / 148 = 49 KB).
+inline constexpr int kGemmStages = 3;
+inline constexpr int kGemmDeepStages = 5;
+constexpr int GemmSharedBytes(int stages) { return stages * kGemmStageBytes; }
 // One block fills a multiprocessor: the sums and the operands in registers are
 // worth more than a second block, since the copies run on while a tile ends.
 inline constexpr int kGemmBlocksPerSm = 1;
@@ -57,6 +61,7 @@ struct GemmArgs {
   bool x_aligned = false;    // every row of x begins at a multiple of 16 bytes
   bool out_aligned = false;  // the same for out
   bool swiglu = false;
+  bool deep = false;  // kGemmDeepStages, if x is aligned; else kGemmStages
   GemmGroups groups;
 };
 
@@ -67,8 +72,9 @@ cudaError_t LaunchGemmF32(const GemmArgs& args, int num_blocks,
                           cudaStream_t stream);
 
 // Once per device, before the first launch: shared memory beyond 48 KiB.
-cudaError_t ConfigureGemmBf16();
-cudaError_t ConfigureGemmF32();
+// `deep`: also for deep launches.
+cudaError_t ConfigureGemmBf16(bool deep);
+cudaError_t ConfigureGemmF32(bool deep);
 
 }  // namespace octet::cuda
 

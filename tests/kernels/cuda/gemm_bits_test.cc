@@ -51,18 +51,22 @@ TEST_F(GemmBitsTest, GroupsEqualPlainAndSplitGroups) {
   }
 }
 
-TEST_F(GemmBitsTest, NumberOfBlocksChangesNothing) {
+TEST_F(GemmBitsTest, NumberOfBlocksAndStagesChangesNothing) {
   for (DType dtype : kComputeDtypes) {
     for (Form form : {Form::kPlain, Form::kSwiGlu}) {
-      const GemmGroupSet groups = MakeGroups(dtype, 260, 72, {130, 0, 3, 70});
-      const Matrix x = Matrix::Random(dtype, groups.num_rows(), 72, 1);
+      const GemmGroupSet groups = MakeGroups(dtype, 260, 200, {130, 0, 3, 70});
+      const Matrix x = Matrix::Random(dtype, groups.num_rows(), 200, 1);
       const Matrix one = Run(x, groups, {.form = form, .max_blocks = 1});
-      for (int blocks : {0, 2, 5, 100}) {
-        EXPECT_EQ(
-            FirstMismatch(Run(x, groups, {.form = form, .max_blocks = blocks}),
-                          one),
-            "")
-            << blocks << " blocks";
+      for (int blocks : {0, 5}) {
+        for (int stages : {3, 5}) {
+          EXPECT_EQ(FirstMismatch(Run(x, groups,
+                                      {.form = form,
+                                       .max_blocks = blocks,
+                                       .max_stages = stages}),
+                                  one),
+                    "")
+              << blocks << " blocks, " << stages << " stages";
+        }
       }
     }
   }

@@ -63,7 +63,8 @@ Matrix GemmTestBase::Run(const Matrix& x,
   const auto [memory, out] =
       place(add ? call.before->View() : result.View(), add);
 
-  auto launcher = cuda::GemmLauncher::Create(call.max_blocks);
+  auto launcher = cuda::GemmLauncher::Create(
+      {.max_blocks = call.max_blocks, .max_stages = call.max_stages});
   Must(launcher.status());
   const cudaStream_t stream = gpu_.stream();
   if (call.form == Form::kSwiGlu) {

@@ -42,6 +42,7 @@ class GemmTestBase : public testing::Test {
     Form form = Form::kPlain;
     DType out_dtype = DType::kF32;
     int max_blocks = 3;
+    int max_stages = 5;
     int64_t shift = 0;
     const Matrix* before = nullptr;
   };

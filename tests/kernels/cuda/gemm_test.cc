@@ -78,6 +78,7 @@ TEST_F(GemmTest, RandomShapesMatchTheReference) {
         trial % 4 < 2 ? 8 * RandomSize(random, 40) : RandomSize(random, 200);
     Call call;
     call.max_blocks = 1 + static_cast<int>(random() % 4);
+    call.max_stages = random() % 2 == 0 ? 3 : 5;
     const bool accumulate = trial % 3 == 0;
     if (accumulate) {
       call.form = Form::kAccumulate;
