@@ -99,8 +99,9 @@ set(octet_emulated_device_flags_plain -O2)
 set(octet_emulated_device_flags_asan -O1)
 set(octet_emulated_device_flags_checked -O1 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
     --param=tsan-distinguish-volatile=1)
+# GCC warns of what is not so when it sanitizes.
 set(octet_emulated_host_flags_asan -fsanitize=address,undefined -fno-sanitize-recover=undefined
-    -fno-omit-frame-pointer)
+    -fno-omit-frame-pointer -Wno-maybe-uninitialized)
 
 # Says in `result` what `variant` of each library in DEPS is to be linked.
 function(octet_cuda_deps result variant)

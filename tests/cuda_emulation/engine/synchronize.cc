@@ -39,6 +39,10 @@ void CheckSameBarrier() {
   }
 }
 
+bool NeedsWholeWarp(WarpOp op) {
+  return op == WarpOp::kMma || op == WarpOp::kLdMatrix;
+}
+
 void CheckSameMeeting(const Thread& a, const Thread& b, uint32_t mask) {
   const char* what = nullptr;
   if (a.op != b.op || a.function != b.function) {
@@ -127,6 +131,12 @@ bool CompleteMeeting(uint32_t warp_index, int meeting_index,
     same = same && first->function == thread.function;
     CheckSameMeeting(*first, thread, meeting.mask);
   }
+  if (first != nullptr && lanes != ~0u && NeedsWholeWarp(first->op)) {
+    Report(cudaErrorLaunchFailure,
+           "%s by lanes %08x only at %s:%u: the whole warp must take part",
+           first->op == WarpOp::kMma ? "mma" : "ldmatrix", lanes,
+           first->where.file_name(), first->where.line());
+  }
   if (first != nullptr && first->function != nullptr && same) {
     first->function(lanes, in, out);
   }
@@ -158,14 +168,6 @@ void WarpMeet(WarpOp op, uint32_t mask, const void* in, void* out,
     KillKernel();
   }
   Warp& warp = g_block.warps[self->warp];
-  if ((op == WarpOp::kMma || op == WarpOp::kLdMatrix) && warp.alive != mask) {
-    Report(cudaErrorLaunchFailure,
-           "%s with lanes %08x of the warp alive at %s:%u, %s: the whole warp "
-           "must take part",
-           op == WarpOp::kMma ? "mma" : "ldmatrix", warp.alive,
-           where.file_name(), where.line(), WhereInKernel().c_str());
-    KillKernel();
-  }
   int i = 0;
   while (i < warp.num_meetings && warp.meetings[i].mask != mask) ++i;
   if (i == warp.num_meetings) {

@@ -47,7 +47,10 @@ template <class P>
 void CheckArgument(int index, const P& value, const Loc& where) {
   if constexpr (std::is_pointer_v<P> &&
                 !std::is_function_v<std::remove_pointer_t<P>>) {
-    CheckPointerArgument(index, value, where);
+    CheckPointerArgument(
+        index,
+        const_cast<const void*>(static_cast<const volatile void*>(value)),
+        where);
   }
 }
 
