@@ -61,11 +61,8 @@ void RequestEngine::Connect(const v1::Hello& hello, int64_t epoch,
 void RequestEngine::Disconnect(const v1::GroupFailure& failure,
                                absl::Time now) {
   if (!connected()) return;
-  const absl::Status status = GroupFailureStatus(failure);
-  OCTET_LOG(ERROR) << status.message();
+  OCTET_LOG(ERROR) << GroupFailureStatus(failure).message();
   last_failure_ = failure;
-  FailStats(status);
-  FailAll(status);
   in_flight_.reset();
   counters_.set_preemptions(counters_.preemptions() +
                             scheduler_->num_preemptions());
@@ -151,7 +148,7 @@ void RequestEngine::CollectStats(StatsDone done) {
 void RequestEngine::Forget(RequestKey key) {
   const auto it = requests_.find(key);
   for (SequenceId id : open_sequences_[key]) {
-    scheduler_->Remove(id);
+    if (connected()) scheduler_->Remove(id);
     owners_.erase(id);
   }
   open_sequences_.erase(key);

@@ -50,7 +50,7 @@ class RequestEngine {
 
   // A group is ready. REQUIRES: none is connected.
   void Connect(const v1::Hello& hello, int64_t epoch, absl::Time now);
-  // The group ended: every request ends with UNAVAILABLE.
+  // The group ended. Its requests are still there: FailAll is to follow.
   void Disconnect(const v1::GroupFailure& failure, absl::Time now);
   bool connected() const { return scheduler_ != nullptr; }
   int64_t epoch() const { return epoch_; }

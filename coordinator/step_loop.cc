@@ -162,8 +162,7 @@ void StepLoop::OnStepResult(int64_t epoch, v1::StepResult result) {
     if (epoch != current_group_.epoch) return;
     const absl::Status status = engine_.HandleResult(result, now);
     if (status.ok()) return;
-    engine_.Disconnect(MakeGroupFailure(std::string(status.message())), now);
-    current_group_ = {};
+    LoseGroup(MakeGroupFailure(std::string(status.message())), now);
     link_.CloseGroup(epoch, status);
   });
 }
@@ -171,9 +170,16 @@ void StepLoop::OnStepResult(int64_t epoch, v1::StepResult result) {
 void StepLoop::OnGroupLost(int64_t epoch, v1::GroupFailure failure) {
   Post([this, epoch, failure = std::move(failure)](absl::Time now) {
     if (epoch != current_group_.epoch) return;
-    engine_.Disconnect(failure, now);
-    current_group_ = {};
+    LoseGroup(failure, now);
   });
+}
+
+void StepLoop::LoseGroup(const v1::GroupFailure& failure, absl::Time now) {
+  engine_.Disconnect(failure, now);
+  current_group_ = {};
+  // First, so that a client that asks after its error sees the group gone.
+  PublishState(now);
+  engine_.FailAll(GroupFailureStatus(failure));
 }
 
 void StepLoop::Run() {

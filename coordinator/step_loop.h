@@ -99,6 +99,8 @@ class StepLoop final : public WorkerLink::Listener {
   bool TryEnd() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Time NextWakeUp() const;
   void SendNextPlan(absl::Time now);
+  // Every request ends with UNAVAILABLE.
+  void LoseGroup(const v1::GroupFailure& failure, absl::Time now);
   void PublishState(absl::Time now) ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
