@@ -138,6 +138,28 @@ void MissingEvent(Job& job) {
   Must(cudaStreamSynchronize(compute));
 }
 
+// With CUDA_EMU_NCCL_ERRORS=async: the host polls, sees the communicator's
+// error, aborts, and the job ends in order.
+void PolledMismatch(Job& job) {
+  (void)ncclGroupStart();
+  (void)ncclSend(job.x.data(), kCount, ncclFloat32, job.next(), job.comm,
+                 job.stream);
+  (void)ncclRecv(job.y.data(), job.rank == 1 ? kCount + 1 : kCount, ncclFloat32,
+                 job.previous(), job.comm, job.stream);
+  (void)ncclGroupEnd();
+  ncclResult_t error = ncclSuccess;
+  while (error == ncclSuccess &&
+         cudaStreamQuery(job.stream) == cudaErrorNotReady) {
+    Must(ncclCommGetAsyncError(job.comm, &error));
+  }
+  if (error != ncclSuccess) {
+    std::printf("rank %d gives up: %s\n", job.rank, ncclGetLastError(job.comm));
+    std::fflush(stdout);
+  }
+  Must(ncclCommAbort(job.comm));
+  (void)cudaStreamSynchronize(job.stream);
+}
+
 int Run(const std::string& name) {
   const std::map<std::string, std::function<void(Job&)>> bugs{
       {"wrong_count", WrongCount},
@@ -153,6 +175,7 @@ int Run(const std::string& name) {
       {"use_after_destroy", UseAfterDestroy},
       {"two_ranks_of_one_number", TwoRanksOfOneNumber},
       {"missing_event", MissingEvent},
+      {"polled_mismatch", PolledMismatch},
   };
   const auto bug = bugs.find(name);
   if (bug == bugs.end()) {
