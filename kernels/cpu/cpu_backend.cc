@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -234,16 +235,22 @@ class CpuBackend : public Backend {
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(
     const CpuBackendOptions& options) {
-  if (options.num_threads < 1) {
+  if (options.num_threads < 1 || options.num_threads > kMaxCpuThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("CpuBackend: num_threads is ", options.num_threads,
-                     ", expected 1 or more"));
+                     ", expected 1 to ", kMaxCpuThreads));
   }
   if (!absl::c_linear_search(cpu::SupportedIsas(), options.isa)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "CpuBackend: the processor lacks ", cpu::Name(options.isa)));
   }
-  return std::make_unique<CpuBackend>(options);
+  try {
+    return std::make_unique<CpuBackend>(options);
+  } catch (const std::system_error& e) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("CpuBackend: cannot start ", options.num_threads,
+                     " threads: ", e.what()));
+  }
 }
 
 }  // namespace octet

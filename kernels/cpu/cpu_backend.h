@@ -12,13 +12,17 @@
 
 namespace octet {
 
+// More than any host has processors.
+inline constexpr int kMaxCpuThreads = 1024;
+
 struct CpuBackendOptions {
   int num_threads = 1;            // of the pool, the calling thread included
   cpu::Isa isa = cpu::BestIsa();  // never higher than what the processor has
 };
 
-// INVALID_ARGUMENT when num_threads < 1; FAILED_PRECONDITION when the processor
-// lacks `isa` (or AVX2).
+// INVALID_ARGUMENT when num_threads is not 1 to kMaxCpuThreads;
+// RESOURCE_EXHAUSTED when they cannot be started; FAILED_PRECONDITION when the
+// processor lacks `isa` (or AVX2).
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(
     const CpuBackendOptions& options);
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <chrono>
+#include <system_error>
 
 #include "base/logging.h"
 
@@ -33,12 +34,19 @@ constexpr uint32_t kOneJoined = 2;
 ThreadPool::ThreadPool(int num_threads) {
   OCTET_CHECK(num_threads >= 1) << num_threads << " threads";
   workers_.reserve(num_threads - 1);
-  for (int thread = 1; thread < num_threads; ++thread) {
-    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+  try {
+    for (int thread = 1; thread < num_threads; ++thread) {
+      workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+    }
+  } catch (const std::system_error&) {
+    Stop();
+    throw;
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Stop(); }
+
+void ThreadPool::Stop() {
   stop_.store(true, std::memory_order_relaxed);
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();

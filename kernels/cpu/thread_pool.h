@@ -28,7 +28,8 @@ class ThreadPool {
   // (item, thread): item in [0, num_items), thread in [0, num_threads()).
   using Body = absl::FunctionRef<void(int64_t, int)>;
 
-  // REQUIRES: num_threads >= 1.
+  // REQUIRES: num_threads >= 1. Throws std::system_error when the system has no
+  // more threads.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -40,6 +41,7 @@ class ThreadPool {
   void ParallelFor(int64_t num_items, Body body);
 
  private:
+  void Stop();
   void WorkerLoop(int thread);
   // Counts this worker into the open job; false when there is none.
   bool Join();

@@ -30,7 +30,9 @@ TEST(CpuBackendTest, DescribesItself) {
 
 TEST(CpuBackendTest, RefusesWhatItCannotRun) {
   EXPECT_EQ(NewCpuBackend({.num_threads = 0}).status().message(),
-            "CpuBackend: num_threads is 0, expected 1 or more");
+            "CpuBackend: num_threads is 0, expected 1 to 1024");
+  EXPECT_EQ(NewCpuBackend({.num_threads = 100000}).status().message(),
+            "CpuBackend: num_threads is 100000, expected 1 to 1024");
   if (cpu::BestIsa() != cpu::Isa::kAmx) {
     const absl::Status status = NewCpuBackend({.isa = cpu::Isa::kAmx}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
