@@ -5,6 +5,8 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <sstream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -16,10 +18,13 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file)
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
-  std::string text(std::istreambuf_iterator<char>(file), {});
+  // Not by a stream's iterators: they throw at a directory.
+  std::ostringstream text;
+  errno = 0;
+  if (file.peek() != EOF) text << file.rdbuf();
   if (file.bad())
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
-  return text;
+  return std::move(text).str();
 }
 
 }  // namespace octet

@@ -10,10 +10,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
+#include "launch/files.h"
 
 namespace octet {
 namespace {
@@ -29,10 +32,10 @@ std::string NumberExpectation(Range range) {
   const bool has_min = range.min != Range{}.min;
   const bool has_max = range.max != Range{}.max;
   if (has_min && has_max) {
-    return absl::StrCat(kind, " in [", range.min, ", ", range.max, "]");
+    return absl::StrFormat("%s in [%.15g, %.15g]", kind, range.min, range.max);
   }
-  if (has_min) return absl::StrCat(kind, " of at least ", range.min);
-  if (has_max) return absl::StrCat(kind, " of at most ", range.max);
+  if (has_min) return absl::StrFormat("%s of at least %.15g", kind, range.min);
+  if (has_max) return absl::StrFormat("%s of at most %.15g", kind, range.max);
   return kind;
 }
 
@@ -99,16 +102,17 @@ struct Flags::Impl {
   CLI::App app;
   std::string config_file;
   absl::Status error;
-  std::vector<std::string> bool_names;
+  absl::flat_hash_set<std::string> list_options;  // with the dashes
 };
 
 // The file as arguments, to be put before those of the command line, which win
 // by coming last.
 absl::StatusOr<std::vector<std::string>> Flags::Impl::ArgsFromYaml(
     const std::string& path) {
+  OCTET_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   std::vector<std::string> args;
   try {
-    const YAML::Node file = YAML::LoadFile(path);
+    const YAML::Node file = YAML::Load(text);
     if (file.IsNull()) return args;
     if (!file.IsMap())
       return absl::InvalidArgumentError(
@@ -124,6 +128,14 @@ absl::StatusOr<std::vector<std::string>> Flags::Impl::ArgsFromYaml(
       if (entry.second.IsMap()) {
         return absl::InvalidArgumentError(
             absl::StrCat(path, ": key '", key, "' is a map, expected a value"));
+      }
+      if (entry.second.IsNull()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ": key '", key, "' is empty, expected a value"));
+      }
+      if (entry.second.IsSequence() && !list_options.contains(flag)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            path, ": key '", key, "' is a list, expected one value"));
       }
       const std::vector<std::string> values =
           entry.second.IsSequence()
@@ -154,9 +166,18 @@ void Flags::Add(const std::string& name, std::string* target,
 void Flags::Add(const std::string& name, bool* target,
                 const std::string& help) {
   const std::string option = "--" + name;
-  impl_->app
+  Impl* const impl = impl_.get();
+  // CLI11 throws what is not a ParseError at words that it does not know.
+  impl->app
       .add_flag_function(
           option, [target](int64_t count) { *target = count > 0; }, help)
+      ->transform([impl, option](const std::string& text) -> std::string {
+        bool value = false;
+        if (!absl::SimpleAtob(text, &value) && impl->error.ok()) {
+          impl->error = BadValue(option, text, "true or false");
+        }
+        return value ? "true" : "false";
+      })
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
@@ -219,6 +240,7 @@ void Flags::Add(const std::string& name, absl::Duration* target,
 
 void Flags::Add(const std::string& name, std::vector<std::string>* target,
                 const std::string& help) {
+  impl_->list_options.insert("--" + name);
   impl_->app.add_option("--" + name, *target, help)
       ->type_name("TEXT")
       ->expected(1)

@@ -136,6 +136,7 @@ TEST(FlagsTest, BadValuesAreNamedWithWhatWasExpected) {
       {{"--timeout", "5"},
        "octet test: --timeout is '5', expected a time above zero such as 1.5s "
        "or 2m"},
+      {{"--mpi=maybe"}, "octet test: --mpi is 'maybe', expected true or false"},
       {{"--dtype", "int3"},
        "octet test: --dtype is 'int3', expected one of auto, f32, bf16"},
   };
@@ -172,6 +173,12 @@ TEST(FlagsTest, BadFilesAreNamed) {
       HasSubstr("options.yaml: key 'wrokers' is not a flag of octet test"));
   EXPECT_THAT(parse("workers: {a: 1}\n"),
               HasSubstr("key 'workers' is a map, expected a value"));
+  EXPECT_THAT(parse("workers: [1, 2]\n"),
+              HasSubstr("key 'workers' is a list, expected one value"));
+  EXPECT_THAT(parse("model:\n"),
+              HasSubstr("key 'model' is empty, expected a value"));
+  EXPECT_THAT(parse("mpi: maybe\n"),
+              HasSubstr("--mpi is 'maybe', expected true or false"));
   EXPECT_THAT(parse("- 1\n"), HasSubstr("expected a map of flags"));
   EXPECT_THAT(parse("a: [\n"), HasSubstr("options.yaml: "));
   EXPECT_THAT(
@@ -181,6 +188,10 @@ TEST(FlagsTest, BadFilesAreNamed) {
                               .status()
                               .message()),
               HasSubstr("/nowhere.yaml"));
+  EXPECT_THAT(
+      std::string(
+          ParseInto(&options, {"--config", dir.path()}).status().message()),
+      HasSubstr("cannot read " + dir.path()));
 }
 
 TEST(FlagsTest, HelpIsNotAnError) {
