@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -135,8 +136,11 @@ absl::Status FillSampling(const v1::SamplingParams& params,
   }
   const float repetition =
       params.has_repetition_penalty() ? params.repetition_penalty() : 1;
-  if (!(repetition > 0) || !std::isfinite(repetition)) {
-    return Wrong("sampling.repetition_penalty", repetition, "a number > 0");
+  if (!(repetition >= kMinRepetitionPenalty &&
+        repetition <= kMaxRepetitionPenalty)) {
+    return Wrong("sampling.repetition_penalty", repetition,
+                 absl::StrCat("a number in [", kMinRepetitionPenalty, ", ",
+                              kMaxRepetitionPenalty, "]"));
   }
   const float presence = params.presence_penalty();
   if (!(presence >= -2 && presence <= 2)) {
@@ -156,6 +160,19 @@ absl::Status FillSampling(const v1::SamplingParams& params,
   sample->set_frequency_penalty(frequency);
   sample->set_seed(params.has_seed() ? params.seed() : random_seed);
   return absl::OkStatus();
+}
+
+// Before min_new_tokens, something must be left to sample.
+absl::Status CheckLeavesTokens(const GenerateSpec& spec, int32_t vocab_size) {
+  const absl::flat_hash_set<int32_t> banned(spec.banned_ids.begin(),
+                                            spec.banned_ids.end());
+  if (spec.min_new_tokens == 0 ||
+      static_cast<int32_t>(banned.size()) < vocab_size) {
+    return absl::OkStatus();
+  }
+  return Wrong("stop.min_new_tokens", spec.min_new_tokens,
+               absl::StrCat("0 when all ", vocab_size,
+                            " tokens of the vocabulary end the text"));
 }
 
 absl::Status FillStops(const v1::StopConditions& stop,
@@ -199,7 +216,12 @@ absl::Status FillStops(const v1::StopConditions& stop,
   spec->banned_ids.insert(spec->banned_ids.end(), eos_ids.begin(),
                           eos_ids.end());
   if (!stop.ignore_eos()) spec->stop_ids = spec->banned_ids;
-  return absl::OkStatus();
+  return CheckLeavesTokens(*spec, model.vocab_size());
+}
+
+absl::Status CheckLogprobs(int32_t num_logprobs, int32_t vocab_size) {
+  return CheckRange("logprobs", num_logprobs, 0,
+                    std::min(kMaxLogprobs, vocab_size));
 }
 
 absl::Status CheckRequestId(absl::string_view id) {
@@ -240,7 +262,7 @@ absl::StatusOr<GenerateSpec> ValidateGenerate(
       CheckRange("n", spec.num_continuations, 1, kMaxContinuations));
   if (request.has_logprobs()) {
     OCTET_RETURN_IF_ERROR(
-        CheckRange("logprobs", request.logprobs(), 0, kMaxLogprobs));
+        CheckLogprobs(request.logprobs(), model.vocab_size()));
   }
   spec.sample.set_num_logprobs(request.has_logprobs() ? request.logprobs()
                                                       : -1);
@@ -270,8 +292,7 @@ absl::StatusOr<ScoreSpec> ValidateScore(const v1::ScoreRequest& request,
                                         const v1::ModelConfig& model) {
   ScoreSpec spec;
   spec.num_logprobs = request.logprobs();
-  OCTET_RETURN_IF_ERROR(
-      CheckRange("logprobs", spec.num_logprobs, 0, kMaxLogprobs));
+  OCTET_RETURN_IF_ERROR(CheckLogprobs(spec.num_logprobs, model.vocab_size()));
   OCTET_ASSIGN_OR_RETURN(spec.tokens,
                          PromptIds(request.prompt(), tokenizer, model));
   const int32_t num_tokens = static_cast<int32_t>(spec.tokens.size());

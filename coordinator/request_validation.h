@@ -19,6 +19,9 @@ namespace octet {
 // Limits of one request.
 inline constexpr int32_t kMaxContinuations = 64;
 inline constexpr int32_t kMaxLogprobs = 20;
+// Logits stay finite within these.
+inline constexpr float kMinRepetitionPenalty = 0.001f;
+inline constexpr float kMaxRepetitionPenalty = 1000.0f;
 inline constexpr int32_t kMaxStopStrings = 16;
 inline constexpr int32_t kMaxStopStringBytes = 256;
 inline constexpr int32_t kMaxStopTokenIds = 64;

@@ -98,7 +98,15 @@ const std::vector<BadCase>& BadCases() {
        "sampling.min_p is -0.5, expected a number in [0, 1]"},
       {"RepetitionZero",
        [](R& r) { r.mutable_sampling()->set_repetition_penalty(0); },
-       "sampling.repetition_penalty is 0, expected a number > 0"},
+       "sampling.repetition_penalty is 0, expected a number in [0.001, 1000]"},
+      {"RepetitionTiny",
+       [](R& r) { r.mutable_sampling()->set_repetition_penalty(1e-38f); },
+       "sampling.repetition_penalty is 1e-38, expected a number in [0.001, "
+       "1000]"},
+      {"RepetitionHuge",
+       [](R& r) { r.mutable_sampling()->set_repetition_penalty(1e38f); },
+       "sampling.repetition_penalty is 1e+38, expected a number in [0.001, "
+       "1000]"},
       {"Presence", [](R& r) { r.mutable_sampling()->set_presence_penalty(3); },
        "sampling.presence_penalty is 3, expected a number in [-2, 2]"},
       {"Frequency",
@@ -194,6 +202,27 @@ TEST(RequestValidationTest, IgnoreEosKeepsStopIdsAndBans) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_THAT(spec->stop_ids, ElementsAre(9));
   EXPECT_THAT(spec->banned_ids, ElementsAre(9, 2));
+}
+
+// A worker refuses such plans, and refusing one ends its group.
+TEST(RequestValidationTest, TinyVocabularies) {
+  const auto tokenizer = Tokenizer::WithoutPieces();
+  v1::ModelConfig model = Model();
+  model.set_vocab_size(4);
+  v1::GenerateRequest request;
+  AddIds(request, 1, 3);
+  request.set_logprobs(5);
+  EXPECT_EQ(
+      ValidateGenerate(request, *tokenizer, model, 0, 0).status().message(),
+      "logprobs is 5, expected 0 to 4");
+  request.set_logprobs(4);
+  for (int id : {0, 1, 3}) request.mutable_stop()->add_stop_token_ids(id);
+  EXPECT_TRUE(ValidateGenerate(request, *tokenizer, model, 0, 0).ok());
+  request.mutable_stop()->set_min_new_tokens(1);
+  EXPECT_EQ(
+      ValidateGenerate(request, *tokenizer, model, 0, 0).status().message(),
+      "stop.min_new_tokens is 1, expected 0 when all 4 tokens of the "
+      "vocabulary end the text");
 }
 
 TEST(RequestValidationTest, ScoreMayFillTheContext) {

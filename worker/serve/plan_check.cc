@@ -76,19 +76,19 @@ absl::Status CheckPlace(const v1::SequenceChunk& chunk,
 
 absl::Status CheckSample(const v1::SampleSpec& spec, int64_t vocab_size) {
   constexpr float kAny = std::numeric_limits<float>::max();
+  constexpr float kAboveZero = std::numeric_limits<float>::denorm_min();
   OCTET_RETURN_IF_ERROR(CheckFloat("sample.temperature", spec.temperature(), 0,
                                    kAny, "a number of at least 0"));
   if (spec.top_k() < 0) {
     return Bad("sample.top_k", absl::StrCat(spec.top_k()), "at least 0");
   }
-  OCTET_RETURN_IF_ERROR(CheckFloat("sample.top_p", spec.top_p(),
-                                   std::numeric_limits<float>::min(), 1,
+  OCTET_RETURN_IF_ERROR(CheckFloat("sample.top_p", spec.top_p(), kAboveZero, 1,
                                    "a number in (0, 1]"));
   OCTET_RETURN_IF_ERROR(
       CheckFloat("sample.min_p", spec.min_p(), 0, 1, "a number in [0, 1]"));
-  OCTET_RETURN_IF_ERROR(
-      CheckFloat("sample.repetition_penalty", spec.repetition_penalty(),
-                 std::numeric_limits<float>::min(), kAny, "a number above 0"));
+  OCTET_RETURN_IF_ERROR(CheckFloat("sample.repetition_penalty",
+                                   spec.repetition_penalty(), kAboveZero, kAny,
+                                   "a number above 0"));
   OCTET_RETURN_IF_ERROR(CheckFloat("sample.presence_penalty",
                                    spec.presence_penalty(), -kAny, kAny,
                                    "a finite number"));
