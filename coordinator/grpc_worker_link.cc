@@ -53,6 +53,10 @@ class GrpcWorkerLink::Session final
       End();
       return;
     }
+    if (failure_.has_value()) {  // whether or not the group closes the stream
+      End();
+      return;
+    }
     incoming_.Clear();
     StartRead(&incoming_);
   }
@@ -68,10 +72,6 @@ class GrpcWorkerLink::Session final
 
  private:
   absl::Status Take() {
-    if (failure_.has_value()) {
-      return absl::InvalidArgumentError(
-          "the worker group sent a message after its failure");
-    }
     switch (incoming_.kind_case()) {
       case v1::WorkerMessage::kHello:
         if (epoch_ > 0) {

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/isa.h"
 
 namespace octet {
@@ -41,13 +42,14 @@ void WorkerFlags::ForEach(Self& self, Visit visit) {
         Range{});
   visit("threads", &self.threads,
         "compute threads per rank; 0 = processors / ranks of the host",
-        Range{.min = 0});
+        Range{.min = 0, .max = kMaxCpuThreads});
   visit("isa", &self.isa, "auto, avx2, avx512, avx512_bf16 or amx", Range{});
   visit("kv-cache-mib", &self.kv_cache_mib,
         "KV cache of a rank, MiB; 0 = a quarter of the free memory, shared",
-        Range{.min = 0});
+        Range{.min = 0, .max = 1 << 30});
   visit("kv-blocks", &self.kv_blocks,
-        "KV cache of a rank in blocks, instead of MiB", Range{.min = 0});
+        "KV cache of a rank in blocks, instead of MiB",
+        Range{.min = 0, .max = kMaxKvBlocks});
   visit("kv-block-tokens", &self.kv_block_tokens, "tokens of a KV block",
         Range{.min = 1, .max = 1024});
   visit("max-step-tokens", &self.max_step_tokens,

@@ -152,8 +152,6 @@ bool FakeWorkerGroup::Serve(const v1::Plan& plan, Stream* stream) {
   if (std::exchange(break_protocol_, false)) result->set_step_id(-5);
   if (failure_ != nullptr) {
     *message.mutable_failure() = *std::exchange(failure_, nullptr);
-    stream->Write(message);
-    return false;
   }
   return stream->Write(message);
 }

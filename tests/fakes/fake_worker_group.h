@@ -50,7 +50,8 @@ class FakeWorkerGroup {
   // Forward steps from now on wait until Release.
   void Hold();
   void Release();
-  // Sends `failure` instead of the answer to the next forward step, and ends.
+  // Sends `failure` instead of the answer to the next forward step, and leaves
+  // it to the coordinator to close the stream.
   void FailNextStep(v1::GroupFailure failure);
   // Answers the next step with a wrong step id.
   void BreakProtocol();

@@ -126,9 +126,15 @@ absl::Status Rank::NewCache() {
         "KV cache of ", bytes, " bytes, expected at least ", block_bytes,
         " for one block of ", options_.kv_block_tokens, " tokens"));
   }
+  const int64_t num_blocks = bytes / block_bytes;
+  if (num_blocks > kMaxKvBlocks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache of ", num_blocks, " blocks, expected at most ",
+                     kMaxKvBlocks, ": use larger blocks or less memory"));
+  }
   OCTET_ASSIGN_OR_RETURN(
-      cache_, KvCache::Create(*backend_, config_, weights_.dtype,
-                              bytes / block_bytes, options_.kv_block_tokens));
+      cache_, KvCache::Create(*backend_, config_, weights_.dtype, num_blocks,
+                              options_.kv_block_tokens));
   return absl::OkStatus();
 }
 

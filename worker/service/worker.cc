@@ -70,7 +70,8 @@ int64_t DefaultKvCacheBytes(int64_t available_bytes, int ranks_on_host,
   const int64_t blocks_per_sequence =
       (max_position + block_tokens - 1) / block_tokens;
   const int64_t enough =
-      kDefaultSequences * blocks_per_sequence * bytes_per_block;
+      std::min(kMaxKvBlocks, kDefaultSequences * blocks_per_sequence) *
+      bytes_per_block;
   const int64_t share = available_bytes / 4 / ranks_on_host;
   return std::max(bytes_per_block, std::min(enough, share));
 }

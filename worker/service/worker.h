@@ -15,6 +15,10 @@
 
 namespace octet {
 
+// Of a rank; more than this is a mistake, and the coordinator keeps a list of
+// them.
+inline constexpr int64_t kMaxKvBlocks = int64_t{1} << 24;
+
 // The same on every rank, but for the memory sizes where hosts differ.
 struct WorkerOptions {
   std::string model_dir;
