@@ -118,7 +118,8 @@ class FailuresTest(unittest.TestCase):
 
     def test_a_second_group_is_refused(self) -> None:
         self.start_group()
-        second = Process("mpirun", "-n", 1, OCTET, "worker", "--model", self.model, "--coordinator", self.address)
+        second = Process("mpirun", "-n", 1, OCTET, "worker", "--model", self.model, "--coordinator", self.address,
+                         "--connect-timeout", "2s")
         self.addCleanup(second.stop)
         second.process.wait(60)
         self.assertNotEqual(second.process.returncode, 0)

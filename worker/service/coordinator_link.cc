@@ -17,6 +17,9 @@ namespace {
 // How long a closing stream may take.
 constexpr absl::Duration kCloseTimeout = absl::Seconds(5);
 
+// How long a coordinator may take to notice that the last group's host is gone.
+constexpr absl::Duration kOldGroupTimeout = absl::Seconds(20);
+
 // Plans carry whole prompts, results whole score tables: no size limit. A dead
 // coordinator is noticed by pings, also between plans.
 std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
@@ -33,15 +36,25 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
                                    arguments);
 }
 
+absl::Status Refusal(const std::string& address, const grpc::Status& status) {
+  return absl::Status(
+      static_cast<absl::StatusCode>(status.error_code()),
+      absl::StrCat("coordinator at ", address,
+                   " refused the worker group: ", status.error_message()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorLink>> CoordinatorLink::Connect(
     const std::string& address, const v1::Hello& hello,
     absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time old_group_deadline =
+      absl::Now() + std::min(timeout, kOldGroupTimeout);
   const std::shared_ptr<grpc::Channel> channel = NewChannel(address);
   std::unique_ptr<CoordinatorLink> link(new CoordinatorLink(address));
   link->stub_ = v1::WorkerLink::NewStub(channel);
+  absl::Status refusal;  // because of another group
   bool said_waiting = false;
   while (true) {
     const absl::Time attempt =
@@ -50,20 +63,20 @@ absl::StatusOr<std::unique_ptr<CoordinatorLink>> CoordinatorLink::Connect(
       const grpc::Status status = link->Introduce(*link->stub_, hello);
       if (status.ok()) return link;
       if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
-        return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                            absl::StrCat("coordinator at ", address,
-                                         " refused the worker group: ",
-                                         status.error_message()));
+        refusal = Refusal(address, status);
+        if (!absl::IsAlreadyExists(refusal)) return refusal;
       }
       absl::SleepFor(absl::Milliseconds(100));
     }
+    if (!refusal.ok() && absl::Now() >= old_group_deadline) return refusal;
     if (absl::Now() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat("no coordinator answered at ", address, " within ",
                        absl::FormatDuration(timeout)));
     }
     if (!std::exchange(said_waiting, true)) {
-      OCTET_LOG(INFO) << "waiting for the coordinator at " << address;
+      OCTET_LOG(INFO) << "waiting for the coordinator at " << address
+                      << (refusal.ok() ? "" : ": ") << refusal.message();
     }
   }
 }

@@ -23,7 +23,9 @@ class CoordinatorLink : public PlanSource {
  public:
   // Keeps trying while nobody answers, as the coordinator may start later;
   // DEADLINE_EXCEEDED after `timeout`. A coordinator that answers and refuses
-  // ends it with its own status. `address`: "host:port" or any gRPC target.
+  // ends it with its own status, ALREADY_EXISTS after some 20 s only: it may
+  // not have noticed yet that the last group has gone. `address`: "host:port"
+  // or any gRPC target.
   static absl::StatusOr<std::unique_ptr<CoordinatorLink>> Connect(
       const std::string& address, const v1::Hello& hello,
       absl::Duration timeout);

@@ -1,6 +1,7 @@
 // A whole group (ranks as threads) against a coordinator that is a script.
 #include "worker/service/worker.h"
 
+#include <atomic>
 #include <functional>
 #include <future>
 #include <memory>
@@ -198,6 +199,28 @@ TEST(WorkerTest, ARefusalIsPassedOn) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("refused the worker group: another vocabulary"));
+}
+
+// The coordinator may not have noticed yet that the last group has gone.
+TEST(WorkerTest, WaitsForTheLastGroupToGo) {
+  std::atomic<int> calls{0};
+  FakeCoordinator coordinator([&](const v1::Hello&, auto& stream) {
+    if (++calls < 3) {
+      return grpc::Status(grpc::StatusCode::ALREADY_EXISTS, "group 1 is there");
+    }
+    SendWelcome(stream);
+    return grpc::Status::OK;
+  });
+  EXPECT_TRUE(RunLocalWorkers(Options(coordinator.address()), 2).ok());
+  EXPECT_EQ(calls, 3);
+
+  calls = -1000;  // the last group never goes
+  WorkerOptions options = Options(coordinator.address());
+  options.connect_timeout = absl::Milliseconds(300);
+  const absl::Status status = RunLocalWorkers(options, 2);
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("refused the worker group: group 1 is there"));
 }
 
 struct BadOptions {
