@@ -19,8 +19,6 @@ constexpr size_t kWholeChunkBytes = size_t{256} << 10;
 constexpr int64_t kPrefetchBytes = 8192;
 // Below this, packing rows is not worth waking threads for.
 constexpr size_t kSerialPackBytes = size_t{64} << 10;
-// Nor is multiplying: bytes of W times rows, some microseconds' worth.
-constexpr int64_t kSerialWork = int64_t{256} << 10;
 
 struct Call {
   ConstTensor x;
