@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "google/protobuf/message.h"
 #include "grpcpp/grpcpp.h"
+#include "text/utf8.h"
 
 namespace octet {
 namespace {
@@ -35,6 +39,40 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return result;
 }
 
+// Protocol buffers hold text as UTF-8; of other bytes gRPC only says that it
+// failed. `prefix`: the path to the message.
+absl::Status CheckText(const google::protobuf::Message& message,
+                       const std::string& prefix = "") {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    const int count =
+        field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int i = 0; i < count; ++i) {
+      const bool one = !field->is_repeated();
+      const std::string path = absl::StrCat(
+          prefix, field->name(), one ? "" : absl::StrCat("[", i, "]"));
+      if (field->type() == google::protobuf::FieldDescriptor::TYPE_MESSAGE) {
+        OCTET_RETURN_IF_ERROR(
+            CheckText(one ? reflection.GetMessage(message, field)
+                          : reflection.GetRepeatedMessage(message, field, i),
+                      path + "."));
+      } else if (field->type() ==
+                 google::protobuf::FieldDescriptor::TYPE_STRING) {
+        const std::string text =
+            one ? reflection.GetString(message, field)
+                : reflection.GetRepeatedString(message, field, i);
+        const size_t valid = ValidUtf8Prefix(text);
+        if (valid == text.size()) continue;
+        return absl::InvalidArgumentError(absl::StrCat(
+            path, " is not UTF-8 at byte ", valid, ", expected UTF-8 text"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 void SetDeadline(absl::Duration timeout, grpc::ClientContext* context) {
   if (timeout < absl::InfiniteDuration()) {
     context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
@@ -48,6 +86,7 @@ absl::StatusOr<Response> Call(
     grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                  Response*),
     const Request& request, absl::Duration timeout = absl::InfiniteDuration()) {
+  OCTET_RETURN_IF_ERROR(CheckText(request));
   grpc::ClientContext context;
   SetDeadline(timeout, &context);
   Response response;
@@ -92,6 +131,7 @@ absl::Status Client::WaitUntilReady(absl::Duration timeout) {
 
 absl::Status Client::Generate(const v1::GenerateRequest& request,
                               const OnChunk& on_chunk, absl::Duration timeout) {
+  OCTET_RETURN_IF_ERROR(CheckText(request));
   grpc::ClientContext context;
   SetDeadline(timeout, &context);
   const auto reader = inference_->Generate(&context, request);

@@ -1,8 +1,11 @@
 #include "launch/command.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <iostream>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 namespace octet {
@@ -21,6 +24,15 @@ std::string Overview(absl::Span<const Command> commands) {
   return text;
 }
 
+// An answer that could not be written is a failure.
+absl::Status FlushOutput() {
+  const bool streamed = !std::cout.flush().fail();
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && streamed) {
+    return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(errno, "cannot write standard output");
+}
+
 }  // namespace
 
 int RunProgram(absl::Span<const Command> commands, const Args& args) {
@@ -31,7 +43,8 @@ int RunProgram(absl::Span<const Command> commands, const Args& args) {
   }
   for (const Command& command : commands) {
     if (args[0] != command.name) continue;
-    const absl::Status status = command.run(Args(args.begin() + 1, args.end()));
+    absl::Status status = command.run(Args(args.begin() + 1, args.end()));
+    if (status.ok()) status = FlushOutput();
     if (status.ok()) return 0;
     std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
     return absl::IsInvalidArgument(status) ? 2 : 1;

@@ -53,6 +53,17 @@ inline Utf8Char DecodeUtf8(absl::string_view text) {
   return {code_point, num_bytes, true};
 }
 
+// Bytes before the first that is not part of a character.
+inline size_t ValidUtf8Prefix(absl::string_view text) {
+  size_t pos = 0;
+  while (pos < text.size()) {
+    const Utf8Char next = DecodeUtf8(text.substr(pos));
+    if (!next.valid) break;
+    pos += next.num_bytes;
+  }
+  return pos;
+}
+
 // True when `text` is a proper prefix of something that DecodeUtf8 may accept,
 // so that more bytes must be seen before it can be judged.
 inline bool IsIncompleteUtf8(absl::string_view text) {

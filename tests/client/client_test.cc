@@ -74,6 +74,23 @@ TEST_F(ClientTest, ErrorsKeepMessageAndDetails) {
   EXPECT_EQ(std::string(*payload), "payload");
 }
 
+TEST_F(ClientTest, TextThatIsNotUtf8IsNamed) {
+  v1::GenerateRequest generate;
+  generate.mutable_stop()->add_stop_strings(std::string("fine"));
+  generate.mutable_stop()->add_stop_strings(std::string("caf\xE9"));
+  const absl::Status status = client_->Generate(
+      generate, [](const v1::GenerateResponse&) { return true; });
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(),
+            "stop.stop_strings[1] is not UTF-8 at byte 3, expected UTF-8 text");
+  v1::ScoreRequest score;
+  auto* chat = score.mutable_prompt()->mutable_chat();
+  chat->add_messages()->set_content(std::string("\xED\xA0\x80"));
+  EXPECT_EQ(client_->Score(score).status().message(),
+            "prompt.chat.messages[0].content is not UTF-8 at byte 0, expected "
+            "UTF-8 text");
+}
+
 TEST(ClientConnectTest, NobodyListens) {
   Client client("127.0.0.1:1");
   const absl::Status status = client.WaitConnected(absl::Milliseconds(50));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -45,6 +46,23 @@ class CommandLineTest(unittest.TestCase):
         lines = [json.loads(line) for line in result.stdout.splitlines()]
         self.assertEqual(sum(len(line.get("token_ids", [])) for line in lines), 3)
         self.assertEqual(lines[-1]["usage"]["completion_tokens"], 3)
+
+    def test_output_that_cannot_be_written_is_a_failure(self) -> None:
+        with open("/dev/full", "w") as full:
+            for flags in (("score", "--text", "The sea"), ("info",), ("generate", "--prompt", "a", "--max-new-tokens", 2)):
+                result = subprocess.run(
+                    [str(OCTET), flags[0], "--server", self.service.address, *map(str, flags[1:])],
+                    stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+                )
+                self.assertEqual(result.returncode, 1)
+                self.assertIn("cannot write standard output", result.stderr)
+
+    def test_text_that_is_not_utf8_is_named(self) -> None:
+        path = self.directory / "latin1.txt"
+        path.write_bytes("caf\u00e9".encode("latin-1"))
+        result = self.octet("score", "--file", path, check=False)
+        self.assertEqual(result.returncode, 2)
+        self.assertEqual(result.stderr, "text is not UTF-8 at byte 3, expected UTF-8 text\n")
 
     def test_chat_remembers_clears_and_exits(self) -> None:
         said = "hello there\nand again\nclear\nhello there\nexit\nnever reached\n"
