@@ -33,14 +33,16 @@ class WorkerGroup {
   virtual ~WorkerGroup() = default;
   // How it ended; nullopt while it runs.
   virtual std::optional<absl::Status> Ended() = 0;
-  // Returns when it is gone. The coordinator has told it to shut down already.
+  // Returns when it is gone. The coordinator has told it to shut down already,
+  // if it ever came so far as to be connected.
   virtual void Join() = 0;
 };
 
 class ThreadGroup : public WorkerGroup {
  public:
   ThreadGroup(WorkerOptions options, int ranks, absl::Duration timeout)
-      : thread_([this, options = std::move(options), ranks, timeout] {
+      : thread_([this, options = std::move(options), ranks, timeout]() mutable {
+          options.cancelled = [this] { return cancelled_.load(); };
           status_ = RunLocalWorkers(options, ranks, timeout);
           ended_ = true;
         }) {}
@@ -51,12 +53,14 @@ class ThreadGroup : public WorkerGroup {
     return status_;
   }
   void Join() override {
+    cancelled_ = true;
     if (thread_.joinable()) thread_.join();
   }
 
  private:
   absl::Status status_;  // written before ended_
   std::atomic<bool> ended_{false};
+  std::atomic<bool> cancelled_{false};
   std::thread thread_;
 };
 

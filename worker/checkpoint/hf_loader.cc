@@ -126,6 +126,9 @@ class Loader {
           row, ConstTensor(staging_.data(), range.dtype, {rows, range.cols})));
       bytes_done_ += rows * row_bytes;
       if (options_.progress) options_.progress(bytes_done_, bytes_total_);
+      if (options_.cancelled && options_.cancelled()) {
+        return absl::CancelledError("loading was cancelled");
+      }
     }
     return absl::OkStatus();
   }

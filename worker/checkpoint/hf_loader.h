@@ -27,6 +27,8 @@ struct LoadOptions {
   std::vector<int> expert_ids;
   // Called on the loading thread after each piece. Bytes of checkpoint data.
   std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;
+  // Asked after each piece; true ends the loading with CANCELLED. May be empty.
+  std::function<bool()> cancelled;
   // Size of a piece; one row at least.
   int64_t staging_bytes = 4 << 20;
 };

@@ -46,8 +46,8 @@ absl::Status Refusal(const std::string& address, const grpc::Status& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorLink>> CoordinatorLink::Connect(
-    const std::string& address, const v1::Hello& hello,
-    absl::Duration timeout) {
+    const std::string& address, const v1::Hello& hello, absl::Duration timeout,
+    const std::function<bool()>& cancelled) {
   const absl::Time deadline = absl::Now() + timeout;
   const absl::Time old_group_deadline =
       absl::Now() + std::min(timeout, kOldGroupTimeout);
@@ -57,6 +57,10 @@ absl::StatusOr<std::unique_ptr<CoordinatorLink>> CoordinatorLink::Connect(
   absl::Status refusal;  // because of another group
   bool said_waiting = false;
   while (true) {
+    if (cancelled && cancelled()) {
+      return absl::CancelledError(absl::StrCat(
+          "waiting for the coordinator at ", address, " was cancelled"));
+    }
     const absl::Time attempt =
         std::min(deadline, absl::Now() + absl::Seconds(1));
     if (channel->WaitForConnected(absl::ToChronoTime(attempt))) {

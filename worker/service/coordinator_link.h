@@ -4,6 +4,7 @@
 #define OCTET_WORKER_SERVICE_COORDINATOR_LINK_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,11 +25,11 @@ class CoordinatorLink : public PlanSource {
   // Keeps trying while nobody answers, as the coordinator may start later;
   // DEADLINE_EXCEEDED after `timeout`. A coordinator that answers and refuses
   // ends it with its own status, ALREADY_EXISTS after some 20 s only: it may
-  // not have noticed yet that the last group has gone. `address`: "host:port"
-  // or any gRPC target.
+  // not have noticed yet that the last group has gone. CANCELLED soon
+  // after `cancelled` returns true. `address`: "host:port" or any gRPC target.
   static absl::StatusOr<std::unique_ptr<CoordinatorLink>> Connect(
       const std::string& address, const v1::Hello& hello,
-      absl::Duration timeout);
+      absl::Duration timeout, const std::function<bool()>& cancelled = {});
 
   // Tells the coordinator that no more comes, and gives it a few seconds to
   // close.

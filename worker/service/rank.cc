@@ -102,6 +102,7 @@ absl::Status Rank::LoadWeights() {
                          HfCheckpoint::Open(options_.model_dir));
   LoadOptions load;
   load.dtype = options_.dtype;
+  load.cancelled = options_.cancelled;
   const absl::Span<const int> experts =
       placement_->LocalExperts(communicator_->rank());
   load.expert_ids.assign(experts.begin(), experts.end());

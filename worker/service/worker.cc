@@ -53,9 +53,9 @@ absl::Status SetUp(const WorkerOptions& options, Communicator& communicator,
   OCTET_ASSIGN_OR_RETURN(rank, Rank::Create(options, &communicator));
   OCTET_ASSIGN_OR_RETURN(const auto hello, rank->MakeHello());
   if (!hello.has_value()) return absl::OkStatus();
-  OCTET_ASSIGN_OR_RETURN(
-      link, CoordinatorLink::Connect(options.coordinator_address, *hello,
-                                     options.connect_timeout));
+  OCTET_ASSIGN_OR_RETURN(link, CoordinatorLink::Connect(
+                                   options.coordinator_address, *hello,
+                                   options.connect_timeout, options.cancelled));
   OCTET_LOG(INFO) << communicator.size() << " ranks over "
                   << communicator.transport() << " serve " << options.model_dir
                   << ", epoch " << link->epoch();

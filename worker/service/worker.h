@@ -4,6 +4,7 @@
 #define OCTET_WORKER_SERVICE_WORKER_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -41,6 +42,9 @@ struct WorkerOptions {
   // ---- patience
   absl::Duration connect_timeout = absl::Minutes(2);  // for the coordinator
   absl::Duration load_timeout = absl::Minutes(30);    // for the slowest rank
+  // True ends a rank that loads or waits for the coordinator with CANCELLED;
+  // one that serves is ended by its coordinator. Asked by any rank's thread.
+  std::function<bool()> cancelled;
 };
 
 // A quarter of `available_bytes` (of the host, weights already loaded) divided

@@ -201,6 +201,18 @@ TEST(WorkerTest, ARefusalIsPassedOn) {
               HasSubstr("refused the worker group: another vocabulary"));
 }
 
+TEST(WorkerTest, CanBeCancelledBeforeItServes) {
+  WorkerOptions options = Options("127.0.0.1:1");
+  options.connect_timeout = absl::Hours(1);
+  // Of the two ranks' pieces, then of rank 0 waiting.
+  for (int allowed : {0, 5, 10000}) {
+    std::atomic<int> asked{0};
+    const absl::Time soon = absl::Now() + absl::Milliseconds(500);
+    options.cancelled = [&] { return ++asked > allowed || absl::Now() > soon; };
+    EXPECT_EQ(RunLocalWorkers(options, 2).code(), absl::StatusCode::kCancelled);
+  }
+}
+
 // The coordinator may not have noticed yet that the last group has gone.
 TEST(WorkerTest, WaitsForTheLastGroupToGo) {
   std::atomic<int> calls{0};
