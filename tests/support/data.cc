@@ -7,23 +7,12 @@
 #include "base/logging.h"
 
 namespace octet::test {
-namespace {
-
-std::string FromEnvironment(const char* variable) {
-  const char* value = std::getenv(variable);
-  OCTET_CHECK(value != nullptr)
-      << variable << " is not set: start the tests with ctest";
-  return value;
-}
-
-}  // namespace
-
 std::string SourcePath(absl::string_view relative) {
-  return absl::StrCat(FromEnvironment("OCTET_SOURCE_DIR"), "/", relative);
+  return absl::StrCat(OCTET_SOURCE_DIR, "/", relative);
 }
 
 std::string BinaryPath(absl::string_view relative) {
-  return absl::StrCat(FromEnvironment("OCTET_BINARY_DIR"), "/", relative);
+  return absl::StrCat(OCTET_BINARY_DIR, "/", relative);
 }
 
 std::optional<std::string> DataPath(absl::string_view relative) {
