@@ -11,6 +11,9 @@
 namespace octet {
 namespace {
 
+// The scheduler keeps a record of each block, some 100 bytes.
+constexpr int64_t kMaxGroupBlocks = int64_t{1} << 24;
+
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the coordinator is shutting down");
 }
@@ -33,6 +36,7 @@ StepLoop::StepLoop(Options options, const Tokenizer& tokenizer,
 StepLoop::~StepLoop() { Stop(); }
 
 void StepLoop::Start() {
+  PublishState(absl::Now());  // for those who ask before the first step
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -138,11 +142,16 @@ absl::Status StepLoop::CheckHello(const v1::Hello& hello) {
     return WrongHello("kv_block_tokens", topology.kv_block_tokens(),
                       "1 or more");
   }
+  int64_t blocks_left = kMaxGroupBlocks;
   for (int i = 0; i < topology.ranks_size(); ++i) {
     const int64_t num_blocks = topology.ranks(i).num_kv_blocks();
-    if (num_blocks >= 1 && num_blocks <= (int64_t{1} << 30)) continue;
+    if (num_blocks >= 1 && num_blocks <= blocks_left) {
+      blocks_left -= num_blocks;
+      continue;
+    }
     return WrongHello(absl::StrCat("num_kv_blocks of rank ", i), num_blocks,
-                      "1 to 2^30");
+                      absl::StrCat("1 or more, and at most ", kMaxGroupBlocks,
+                                   " on all ranks"));
   }
   return absl::OkStatus();
 }

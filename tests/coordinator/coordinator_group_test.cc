@@ -36,6 +36,13 @@ v1::GroupFailure DispatchFailure() {
   return failure;
 }
 
+TEST(GroupTest, ACoordinatorWithoutAGroupWaits) {
+  ServiceHarness harness;
+  const auto info = harness.client().GetInfo();
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->state(), v1::GROUP_STATE_WAITING);
+}
+
 TEST(GroupTest, AFailureIsATypedErrorAndTheNextGroupServes) {
   ServiceHarness harness;
   FakeWorkerGroup::Options options;
@@ -62,6 +69,7 @@ TEST(GroupTest, AFailureIsATypedErrorAndTheNextGroupServes) {
   ASSERT_TRUE(info.ok());
   EXPECT_EQ(info->state(), v1::GROUP_STATE_FAILED);
   EXPECT_EQ(info->last_failure().rank(), 3);
+  EXPECT_TRUE(harness.group().WaitEnd().ok());
   EXPECT_THAT(Message(harness.Generate(IdsRequest(kPrompt, 5)).status),
               HasSubstr("in dispatch"));
 
@@ -149,8 +157,12 @@ TEST(GroupTest, AWrongHelloIsRefused) {
             "the worker group's number of ranks is 0, expected 1 or more");
   options.rank_blocks = {10, 0};
   EXPECT_EQ(refusal(options),
-            "the worker group's num_kv_blocks of rank 1 is 0, expected 1 to "
-            "2^30");
+            "the worker group's num_kv_blocks of rank 1 is 0, expected 1 or "
+            "more, and at most 16777216 on all ranks");
+  options.rank_blocks = {10, 1 << 24};
+  EXPECT_EQ(refusal(options),
+            "the worker group's num_kv_blocks of rank 1 is 16777216, expected "
+            "1 or more, and at most 16777216 on all ranks");
   options.rank_blocks = {10};
   options.max_step_tokens = 0;
   EXPECT_EQ(refusal(options),
