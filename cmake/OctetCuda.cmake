@@ -11,14 +11,19 @@ set(OCTET_ENABLE_CUDA "AUTO" CACHE STRING "Build CUDA code by nvcc: AUTO (when n
 set(OCTET_CUDA_ARCHITECTURES "AUTO" CACHE STRING "GPUs to build for: AUTO (those present, or sm_80, sm_90 and sm_100), or a CMake list")
 option(OCTET_BUILD_CUDA_EMULATION "Run CUDA code in tests without a GPU (needs NVIDIA's headers and GCC)" ON)
 
-# --- nvcc
+# --- nvcc and NCCL
 set(OCTET_CUDA_FOUND OFF)
 if(NOT OCTET_ENABLE_CUDA STREQUAL "OFF")
   find_program(OCTET_NVCC nvcc PATHS /usr/local/cuda/bin)
   if(OCTET_NVCC)
+    get_filename_component(octet_cuda_root ${OCTET_NVCC} REALPATH)
+    get_filename_component(octet_cuda_root ${octet_cuda_root}/../.. ABSOLUTE)
+  endif()
+  find_library(OCTET_NCCL nccl HINTS ${octet_cuda_root}/lib64 ${octet_cuda_root}/lib /usr/local/cuda/lib64)
+  if(OCTET_NVCC AND OCTET_NCCL)
     set(OCTET_CUDA_FOUND ON)
   elseif(OCTET_ENABLE_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "OCTET_ENABLE_CUDA is ON but no nvcc was found on PATH or in /usr/local/cuda/bin")
+    message(FATAL_ERROR "OCTET_ENABLE_CUDA is ON, but nvcc (${OCTET_NVCC}) or NCCL (${OCTET_NCCL}) was not found")
   endif()
 endif()
 
@@ -56,10 +61,9 @@ if(OCTET_CUDA_FOUND)
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit 12 REQUIRED)
-  find_library(OCTET_NCCL nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
   message(STATUS "CUDA: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, for ${architectures}")
 else()
-  message(STATUS "CUDA: not built (OCTET_ENABLE_CUDA=${OCTET_ENABLE_CUDA}, no nvcc)")
+  message(STATUS "CUDA: not built (OCTET_ENABLE_CUDA=${OCTET_ENABLE_CUDA}; it needs nvcc and NCCL)")
 endif()
 
 # Flags of device code. CMake before 3.25.2 does not know C++20 for nvcc, so it is said here. Spills and local memory are errors: they cost more than anything else in these kernels. The machine code stays
