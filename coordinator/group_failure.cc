@@ -11,6 +11,23 @@ namespace {
 
 constexpr char kTypeUrl[] = "type.googleapis.com/octet.v1.GroupFailure";
 
+// gRPC carries a status in HTTP headers, and clients refuse more than 8 KiB of
+// them: one byte of a message may take three there, and one of the details 4/3.
+constexpr size_t kMaxMessageBytes = 1024;
+constexpr size_t kMaxDetailsBytes = 2560;
+constexpr size_t kMaxFailureMessageBytes = 512;
+
+// At most `max_bytes` of `text`, whole characters.
+std::string Shortened(absl::string_view text, size_t max_bytes) {
+  constexpr absl::string_view kMore = "...";
+  if (text.size() <= max_bytes) return std::string(text);
+  size_t end = max_bytes - kMore.size();
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
+    --end;
+  }
+  return absl::StrCat(text.substr(0, end), kMore);
+}
+
 }  // namespace
 
 v1::GroupFailure MakeGroupFailure(std::string message) {
@@ -40,18 +57,20 @@ absl::Status GroupFailureStatus(const v1::GroupFailure& failure) {
     absl::StrAppend(&text, ", missing ranks ",
                     absl::StrJoin(failure.missing_ranks(), ", "));
   }
-  if (!failure.message().empty()) {
-    absl::StrAppend(&text, ": ", failure.message());
+  v1::GroupFailure payload = failure;
+  payload.set_message(Shortened(failure.message(), kMaxFailureMessageBytes));
+  if (!payload.message().empty()) {
+    absl::StrAppend(&text, ": ", payload.message());
   }
   absl::Status status = absl::UnavailableError(text);
-  status.SetPayload(kTypeUrl, absl::Cord(failure.SerializeAsString()));
+  status.SetPayload(kTypeUrl, absl::Cord(payload.SerializeAsString()));
   return status;
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  const std::string message(status.message());
+  const std::string message = Shortened(status.message(), kMaxMessageBytes);
   v1::ErrorDetails details;
   status.ForEachPayload(
       [&](absl::string_view type_url, const absl::Cord& payload) {
@@ -59,9 +78,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
         any->set_type_url(std::string(type_url));
         any->set_value(std::string(payload));
       });
-  if (details.details().empty()) return grpc::Status(code, message);
   details.set_code(code);
   details.set_message(message);
+  if (details.details().empty() || details.ByteSizeLong() > kMaxDetailsBytes) {
+    return grpc::Status(code, message);
+  }
   return grpc::Status(code, message, details.SerializeAsString());
 }
 

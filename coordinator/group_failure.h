@@ -19,6 +19,7 @@ v1::GroupFailure MakeGroupFailure(std::string message);
 // far as they are known.
 absl::Status GroupFailureStatus(const v1::GroupFailure& failure);
 
+// A message too long for the wire is cut, details too long for it left out.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace octet

@@ -83,6 +83,34 @@ TEST(GroupTest, AFailureIsATypedErrorAndTheNextGroupServes) {
   EXPECT_EQ(harness.client().GetInfo()->state(), v1::GROUP_STATE_READY);
 }
 
+TEST(GroupTest, AnErrorAsLongAsItLikesReachesTheClient) {
+  ServiceHarness harness;
+  harness.StartGroup();
+  v1::GroupFailure failure = DispatchFailure();
+  failure.set_message(std::string(100000, 'x'));
+  harness.group().FailNextStep(failure);
+  const absl::Status status = harness.Generate(IdsRequest(kPrompt, 9)).status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(Message(status), HasSubstr("missing ranks 2: xxxx"));
+  EXPECT_TRUE(status.GetPayload("type.googleapis.com/octet.v1.GroupFailure")
+                  .has_value());
+
+  harness.StopGroup();
+  harness.StartGroup();
+  for (int rank = 0; rank < 5000; ++rank) failure.add_missing_ranks(rank);
+  harness.group().FailNextStep(failure);
+  EXPECT_THAT(Message(harness.Generate(IdsRequest(kPrompt, 9)).status),
+              HasSubstr("in dispatch, layer 5, step 17, missing ranks 2, 0, "));
+
+  v1::TokenizeRequest request;
+  std::string name;
+  for (int i = 0; i < 5000; ++i) name += "\u00e9";
+  request.mutable_chat()->set_template_name(name);
+  const absl::Status unknown = harness.client().Tokenize(request).status();
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(Message(unknown), HasSubstr("chat.template_name is '\u00e9"));
+}
+
 TEST(GroupTest, ABrokenConnectionEndsRunningAndWaitingRequests) {
   ServiceHarness harness;
   harness.StartGroup();
