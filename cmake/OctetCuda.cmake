@@ -190,9 +190,9 @@ endfunction()
 # One executable NAME_<variant> per variant (default all), and one ctest case per variant, order (default seq) and
 # stream mode (default lazy): NAME_<variant>_<order>_<mode>, labels `emulated` and `emulated_<variant>`. With RANKS
 # each case is started by mpirun once per number of ranks (suffix _n<ranks>); without MPI there is no such test. The
-# test's own main() with NO_MAIN, otherwise GoogleTest's.
+# test's own main() with NO_MAIN, otherwise GoogleTest's. NO_TEST: a program that another test starts.
 function(octet_cuda_test name)
-  cmake_parse_arguments(ARG "NO_MAIN" "TIMEOUT" "SOURCES;CU_SOURCES;DEPS;VARIANTS;ORDERS;STREAMS;RANKS;ENVIRONMENT"
+  cmake_parse_arguments(ARG "NO_MAIN;NO_TEST" "TIMEOUT" "SOURCES;CU_SOURCES;DEPS;VARIANTS;ORDERS;STREAMS;RANKS;ENVIRONMENT"
                         ${ARGN})
   if(ARG_RANKS AND NOT MPI_CXX_FOUND)
     return()
@@ -218,6 +218,9 @@ function(octet_cuda_test name)
       target_link_libraries(${target} PRIVATE octet_cuda_emulation_nccl_${variant})
     endif()
     set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
+    if(ARG_NO_TEST)
+      continue()
+    endif()
     foreach(order ${ARG_ORDERS})
       foreach(mode ${ARG_STREAMS})
         octet_cuda_add_test(${target} ${variant} ${order} ${mode})

@@ -47,9 +47,11 @@ absl::Status OnDevice::AllToAllV(const AllToAllVArgs& args, const OpInfo& op) {
   OCTET_ASSIGN_OR_RETURN(
       const cuda::DeviceMemory send,
       ToDevice(args.send, Extent(args.send_offsets, args.send_bytes),
-               stream_.get()));
+               copies_.get()));
   OCTET_ASSIGN_OR_RETURN(const cuda::DeviceMemory recv,
-                         ToDevice(args.recv, recv_bytes, stream_.get()));
+                         ToDevice(args.recv, recv_bytes, copies_.get()));
+  OCTET_RETURN_IF_ERROR(cuda::CudaStatus(cudaStreamSynchronize(copies_.get()),
+                                         "copies to the device"));
   AllToAllVArgs on_device = args;
   on_device.send = send.data();
   on_device.recv = recv.data();
@@ -58,10 +60,10 @@ absl::Status OnDevice::AllToAllV(const AllToAllVArgs& args, const OpInfo& op) {
   OCTET_RETURN_IF_ERROR(nccl_->AllToAllV(on_device, with_stream));
   OCTET_RETURN_IF_ERROR(
       cuda::CudaStatus(cudaMemcpyAsync(args.recv, recv.data(), recv_bytes,
-                                       cudaMemcpyDeviceToHost, stream_.get()),
+                                       cudaMemcpyDeviceToHost, copies_.get()),
                        "copy from the device"));
-  return cuda::CudaStatus(cudaStreamSynchronize(stream_.get()),
-                          "cudaStreamSynchronize");
+  return cuda::CudaStatus(cudaStreamSynchronize(copies_.get()),
+                          "copies from the device");
 }
 
 }  // namespace octet::test

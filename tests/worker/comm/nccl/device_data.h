@@ -61,12 +61,13 @@ class OnDevice final : public Communicator {
     return nccl_->counters();
   }
 
-  // Of every AllToAllV.
+  // Of every AllToAllV, and of nothing else.
   NativeStream& stream() { return stream_; }
 
  private:
   std::unique_ptr<Communicator> nccl_;
   NativeStream stream_;
+  NativeStream copies_;
 };
 
 }  // namespace octet::test

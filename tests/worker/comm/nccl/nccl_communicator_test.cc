@@ -52,5 +52,39 @@ TEST_F(NcclTransport, RandomSequence) {
 }
 TEST_F(NcclTransport, Counters) { test::CheckCounters(*comm_); }
 
+// What is sent is what the stream has written before the call, and later work
+// on the stream reads what came.
+TEST_F(NcclTransport, KeepsTheOrderOfItsStream) {
+  constexpr int64_t kBytes = 300;
+  const int size = comm_->size();
+  const std::vector<int64_t> bytes(size, kBytes);
+  std::vector<int64_t> offsets(size);
+  for (int peer = 0; peer < size; ++peer) offsets[peer] = peer * kBytes;
+  auto mpi = NewMpiCommunicator(test::Mpi());
+  ASSERT_TRUE(mpi.ok()) << mpi.status();
+  const auto nccl = test::NewNccl(std::move(*mpi), absl::Seconds(60));
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  test::NativeStream stream;
+  const auto send = cuda::DeviceMemory::Allocate(size * kBytes).value();
+  const auto recv = cuda::DeviceMemory::Allocate(size * kBytes).value();
+  std::vector<uint8_t> host(size * kBytes);
+  for (int round = 0; round < 3; ++round) {
+    const int value = comm_->rank() + 10 * round;
+    cudaMemsetAsync(send.data(), value, size * kBytes, stream.get());
+    OpInfo op;
+    op.operation = "dispatch";
+    op.stream = &stream;
+    const absl::Status status = (*nccl)->AllToAllV(
+        {send.data(), offsets, bytes, recv.data(), offsets, bytes}, op);
+    ASSERT_TRUE(status.ok()) << status;
+    cudaMemcpyAsync(host.data(), recv.data(), host.size(),
+                    cudaMemcpyDeviceToHost, stream.get());
+    ASSERT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess);
+    for (int64_t i = 0; i < size * kBytes; ++i) {
+      ASSERT_EQ(host[i], i / kBytes + 10 * round) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace octet
