@@ -29,7 +29,7 @@ absl::StatusOr<std::string> Answer(Client& client, const RequestFlags& flags,
   std::printf("Assistant: ");
   const absl::Status status =
       client.Generate(request, [&](const v1::GenerateResponse& chunk) {
-        std::printf("%s", chunk.text().c_str());
+        std::fwrite(chunk.text().data(), 1, chunk.text().size(), stdout);
         std::fflush(stdout);
         answer += chunk.text();
         return true;

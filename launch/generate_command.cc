@@ -68,6 +68,11 @@ absl::Status SetPrompt(const Options& options, v1::Prompt* prompt) {
   return absl::OkStatus();
 }
 
+// Bytes as they are: a model may well say NUL.
+void Print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
 void PrintJson(const v1::GenerateResponse& chunk) {
   std::string line;
   google::protobuf::util::JsonPrintOptions options;
@@ -101,19 +106,20 @@ absl::Status Stream(Client& client, const v1::GenerateRequest& request,
         if (options.json) {
           PrintJson(chunk);
         } else if (options.n == 1) {
-          std::printf("%s%s", chunk.prompt_text().c_str(),
-                      chunk.text().c_str());
+          Print(chunk.prompt_text());
+          Print(chunk.text());
         } else {
           std::string& text = texts[chunk.index()];
           absl::StrAppend(&text, chunk.prompt_text(), chunk.text());
           if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
-            std::printf("[%d] %s\n", chunk.index(), text.c_str());
+            Print(absl::StrCat("[", chunk.index(), "] ", text, "\n"));
           }
         }
         std::fflush(stdout);
         return true;
       });
-  if (!options.json && options.n == 1) std::printf("\n");
+  if (!options.json && options.n == 1) Print("\n");
+  std::fflush(stdout);  // before what goes to standard error
   OCTET_RETURN_IF_ERROR(status);
   if (options.stats) PrintStats(usage, timings);
   return absl::OkStatus();
@@ -132,7 +138,7 @@ absl::Status RunGenerate(const Args& args) {
             "the prompt as token ids with commas between");
   flags.Add("template", &options.chat_template,
             "send the prompt as a user's message in this chat template");
-  flags.Add("n", &options.n, "continuations", {.min = 1, .max = 128});
+  flags.Add("n", &options.n, "continuations", {.min = 1, .max = 64});
   flags.Add("logprobs", &options.logprobs,
             "with --json: also the k likeliest tokens", {.min = 0, .max = 20});
   flags.Add("echo", &options.echo, "print the prompt, too");

@@ -92,7 +92,8 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text,
 
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path,
                                           uint64_t max_bytes) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: opening a FIFO would wait for a writer.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return ErrnoError(errno, path);
   absl::Cleanup close_fd = [fd] { close(fd); };
   struct stat info;

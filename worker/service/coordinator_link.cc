@@ -136,9 +136,10 @@ std::optional<v1::Plan> CoordinatorLink::Next() {
     if (message.has_plan()) return std::move(*message.mutable_plan());
   }
   const grpc::Status status = Finish();
-  OCTET_LOG(INFO) << "the coordinator at " << address_
-                  << " closed the stream, the worker group ends"
-                  << (status.ok() ? "" : ": ") << status.error_message();
+  if (!status.ok()) {
+    end_ = absl::UnavailableError(absl::StrCat(
+        "the coordinator at ", address_, " is gone: ", status.error_message()));
+  }
   return std::nullopt;
 }
 

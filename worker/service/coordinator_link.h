@@ -40,6 +40,10 @@ class CoordinatorLink : public PlanSource {
   // The group's generation, as the coordinator counts.
   int64_t epoch() const { return epoch_; }
 
+  // How the stream ended, once Next() has no more plans: OK when the
+  // coordinator closed it, UNAVAILABLE when the connection broke.
+  const absl::Status& end() const { return end_; }
+
   std::optional<v1::Plan> Next() override;
   void SendResult(const v1::StepResult& result) override;
   void SendFailure(const v1::GroupFailure& failure) override;
@@ -57,6 +61,7 @@ class CoordinatorLink : public PlanSource {
 
   const std::string address_;
   int64_t epoch_ = 0;
+  absl::Status end_;
   std::unique_ptr<Stub> stub_;
   std::unique_ptr<grpc::ClientContext> context_;
   std::unique_ptr<ClientStream> stream_;

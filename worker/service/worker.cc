@@ -85,9 +85,10 @@ absl::Status RunWorkerRank(const WorkerOptions& options,
     communicator.Abort(status);
     return status;
   }
-  return GroupLoop(&communicator, &rank->engine(), rank->config().num_experts,
-                   link.get())
-      .Run();
+  OCTET_RETURN_IF_ERROR(GroupLoop(&communicator, &rank->engine(),
+                                  rank->config().num_experts, link.get())
+                            .Run());
+  return link != nullptr ? link->end() : absl::OkStatus();
 }
 
 absl::Status RunLocalWorkers(const WorkerOptions& options, int num_ranks,

@@ -55,8 +55,8 @@ int64_t DefaultKvCacheBytes(int64_t available_bytes, int ranks_on_host,
                             int64_t max_position);
 
 // Blocks until the group ends; OK after a Shutdown plan or when the coordinator
-// has gone. The same call on every rank of the group. A rank that fails aborts
-// the group with its reason.
+// closed the stream; on rank 0 UNAVAILABLE when it vanished. The same call on
+// every rank of the group. A rank that fails aborts the group with its reason.
 absl::Status RunWorkerRank(const WorkerOptions& options,
                            Communicator& communicator);
 

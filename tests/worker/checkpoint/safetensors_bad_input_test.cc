@@ -1,6 +1,7 @@
 // One sentence for every way a safetensors file can be wrong.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -62,6 +63,9 @@ TEST_F(SafetensorsBadInputTest, File) {
   std::filesystem::remove(path_);
   std::filesystem::create_directory(path_);
   EXPECT_EQ(OpenMessage(), "not a regular file");
+  std::filesystem::remove(path_);
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_EQ(OpenMessage(), "not a regular file");  // and does not wait
 }
 
 TEST_F(SafetensorsBadInputTest, HeaderLongerThanTheFormatAllows) {
