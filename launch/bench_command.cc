@@ -5,9 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/machine_limits.h"
 #include "kernels/cpu/thread_pool.h"
@@ -21,21 +19,6 @@ namespace octet {
 namespace {
 
 constexpr size_t kBandwidthBytesPerThread = size_t{1} << 30;
-
-absl::StatusOr<std::vector<int>> ParseList(const std::string& flag,
-                                           const std::string& text) {
-  std::vector<int> values;
-  for (absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
-    int value;
-    if (!absl::SimpleAtoi(part, &value) || value < 1 || value > 65536) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "octet bench: ", flag, " has '", part,
-          "', expected whole numbers in [1, 65536] with commas between"));
-    }
-    values.push_back(value);
-  }
-  return values;
-}
 
 struct Limits {
   double read_bandwidth = 0;  // bytes/s
@@ -108,19 +91,23 @@ void PrintResult(const ModelBenchResult& result, const Limits& limits) {
 }  // namespace
 
 absl::Status RunBench(const Args& args) {
+  if (!args.empty() && args[0] == "kernels") {
+    return RunKernelBench(Args(args.begin() + 1, args.end()));
+  }
   std::string preset = "mixtral-8x7b";
   std::string dtype = "bf16";
   std::string isa(cpu::Name(cpu::BestIsa()));
-  std::string decode = "1,2,4,8,16";
-  std::string prefill = "512";
   std::optional<int> layers;
   ModelBenchOptions options;
   options.threads_per_rank = 0;
+  options.decode_batches = {1, 2, 4, 8, 16};
+  options.prefill_lengths = {512};
   Flags flags(
       "octet bench",
       "Measures this machine's limits, and decode and prefill steps of a model "
       "with random weights as shares "
-      "of them. The default is 2 layers of Mixtral 8x7B, which takes 6 GiB.");
+      "of them. The default is 2 layers of Mixtral 8x7B, which takes 6 GiB. "
+      "octet bench kernels: single operations.");
   flags.Add("preset", &preset, "shape, see octet init");
   flags.Add("layers", &layers,
             "layers (default 2 for a preset larger than that)", {.min = 1});
@@ -130,8 +117,11 @@ absl::Status RunBench(const Args& args) {
   flags.Add("threads", &options.threads_per_rank,
             "compute threads per rank; 0 = processors / ranks", {.min = 0});
   flags.Add("isa", &isa, "avx2, avx512, avx512_bf16 or amx");
-  flags.Add("decode", &decode, "sequences in a decode step, over all ranks");
-  flags.Add("prefill", &prefill, "prompt lengths, tokens on each rank");
+  flags.Add("decode", &options.decode_batches,
+            "sequences in a decode step, over all ranks",
+            {.min = 1, .max = 65536});
+  flags.Add("prefill", &options.prefill_lengths,
+            "prompt lengths, tokens on each rank", {.min = 1, .max = 65536});
   flags.Add("context", &options.context, "tokens before a decoded one",
             {.min = 1});
   flags.Add("repeats", &options.repeats,
@@ -144,9 +134,6 @@ absl::Status RunBench(const Args& args) {
       layers.value_or(std::min(options.config.num_layers, 2));
   options.dtype = dtype == "f32" ? DType::kF32 : DType::kBF16;
   OCTET_ASSIGN_OR_RETURN(options.isa, cpu::ParseIsa(isa));
-  OCTET_ASSIGN_OR_RETURN(options.decode_batches, ParseList("--decode", decode));
-  OCTET_ASSIGN_OR_RETURN(options.prefill_lengths,
-                         ParseList("--prefill", prefill));
   if (options.threads_per_rank == 0) {
     options.threads_per_rank =
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()) /

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "launch/files.h"
 
@@ -234,6 +235,27 @@ void Flags::Add(const std::string& name, absl::Duration* target,
           return std::string("a time above zero such as 1.5s or 2m");
         }
         *target = value;
+        return std::string();
+      });
+}
+
+void Flags::Add(const std::string& name, std::vector<int>* target,
+                const std::string& help, Range range) {
+  impl_->AddConverted(
+      "--" + name, help, "INT,INT...", absl::StrJoin(*target, ","),
+      [target, range](const std::string& text) {
+        std::vector<int> values;
+        for (absl::string_view part : absl::StrSplit(text, ',')) {
+          int value = 0;
+          const std::string expected =
+              NumberConverter<int>(&value, range)(std::string(part));
+          if (!expected.empty()) {
+            return absl::StrCat(expected,
+                                ", or several of them with commas between");
+          }
+          values.push_back(value);
+        }
+        *target = std::move(values);
         return std::string();
       });
 }

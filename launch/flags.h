@@ -59,6 +59,9 @@ class Flags {
   // "1.5s", "200ms", "2m".
   void Add(const std::string& name, absl::Duration* target,
            const std::string& help);
+  // "1,8,64": whole numbers with commas between, at least one.
+  void Add(const std::string& name, std::vector<int>* target,
+           const std::string& help, Range range = {});
   // May be given several times; a YAML list.
   void Add(const std::string& name, std::vector<std::string>* target,
            const std::string& help);

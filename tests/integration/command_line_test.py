@@ -118,6 +118,21 @@ class CommandLineTest(unittest.TestCase):
         self.assert_usage_error("generate", "--server", self.service.address, "--prompt", "x", "--top-p", 2,
                                 says="--top-p is '2'")
         self.assert_usage_error("score", "--server", self.service.address, "--file", "/nowhere", says="/nowhere")
+        self.assert_usage_error("bench", "--decode", "1,x", says="--decode is '1,x'")
+        self.assert_usage_error("bench", "kernels", "--predict", says="--device cuda")
+        self.assert_usage_error("bench", "kernels", "--preset", "nope", says="preset is 'nope'")
+
+    def test_bench_kernels_predicts_without_a_gpu(self) -> None:
+        output = run(OCTET, "bench", "kernels", "--device", "cuda", "--predict", "--prefill", 512).stdout
+        for name in ("A100 us", "H100 us", "H200 us", "B200 us", "PagedAttention", "GroupedGemmSwiGlu", "Sample"):
+            self.assertIn(name, output)
+        self.assertNotIn("measured us", output)
+
+    def test_bench_kernels_measures_on_this_machine(self) -> None:
+        output = run(OCTET, "bench", "kernels", "--preset", "tiny", "--decode", 2, "--prefill", 8, "--threads", 1,
+                     "--seconds", 0.001).stdout
+        self.assertRegex(output, r"limits +[\d.]+ GB/s")
+        self.assertRegex(output, r"GroupedGemm +\d+ rows.* %")
 
     def test_init_writes_what_the_shape_flags_say(self) -> None:
         path = self.directory / "shaped"

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "tests/support/data.h"
 
@@ -27,6 +28,7 @@ struct Options {
   std::optional<float> temperature;
   absl::Duration timeout = absl::Seconds(30);
   std::vector<std::string> stop;
+  std::vector<int> sizes = {1, 8};
   std::string dtype = "auto";
   std::string file;
 };
@@ -43,6 +45,7 @@ absl::StatusOr<bool> ParseInto(Options* options,
   flags.Add("temperature", &options->temperature, "temperature", {.min = 0});
   flags.Add("timeout", &options->timeout, "timeout");
   flags.Add("stop", &options->stop, "stop string");
+  flags.Add("sizes", &options->sizes, "sizes", {.min = 1, .max = 99});
   flags.AddChoice("dtype", &options->dtype, {"auto", "f32", "bf16"}, "dtype");
   flags.AddPositional("file", &options->file, "a file");
   return flags.Parse(std::move(args));
@@ -197,6 +200,23 @@ TEST(FlagsTest, BadFilesAreNamed) {
 TEST(FlagsTest, HelpIsNotAnError) {
   Options options;
   EXPECT_FALSE(ParseInto(&options, {"--help"}).value());
+}
+
+TEST(FlagsTest, WholeNumbersWithCommasBetween) {
+  Options options;
+  ASSERT_TRUE(ParseInto(&options, {}).value());
+  EXPECT_THAT(options.sizes, ElementsAre(1, 8));
+  ASSERT_TRUE(ParseInto(&options, {"--sizes", "3,99,3"}).value());
+  EXPECT_THAT(options.sizes, ElementsAre(3, 99, 3));
+  for (const char* wrong : {",", "1,", "1,,2", "0", "1,100", "1;2", "x"}) {
+    const auto parsed = ParseInto(&options, {std::string("--sizes=") + wrong});
+    ASSERT_FALSE(parsed.ok()) << wrong;
+    EXPECT_EQ(parsed.status().message(),
+              absl::StrCat("octet test: --sizes is '", wrong,
+                           "', expected a whole number in [1, 99], or several "
+                           "of them with commas between"));
+    EXPECT_THAT(options.sizes, ElementsAre(3, 99, 3));
+  }
 }
 
 }  // namespace
