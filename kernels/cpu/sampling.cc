@@ -6,8 +6,8 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "kernels/cpu/descending_tokens.h"
+#include "kernels/logit_errors.h"
 #include "kernels/philox.h"
 
 namespace octet::cpu {
@@ -31,18 +31,9 @@ absl::StatusOr<float> FiniteMax(const VectorKernels& kernels,
   bool has_nan = false;
   const float max = kernels.max(logits.data(), logits.size(), &has_nan);
   if (has_nan || max == std::numeric_limits<float>::infinity()) {
-    return absl::InternalError(absl::StrCat(
-        operation, ": logits of row ", row, " contain ",
-        has_nan ? "NaN" : "infinity", ", expected finite numbers"));
+    return NotFiniteLogits(operation, row, has_nan ? "NaN" : "infinity");
   }
   return max;
-}
-
-absl::Status NothingLeft(absl::string_view operation, int64_t row) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(operation, ": every token of row ", row,
-                   " is banned or minus infinity, expected one that can be "
-                   "drawn"));
 }
 
 bool ChangesLogits(const SamplingRow& row) {
@@ -157,7 +148,7 @@ absl::Status SampleRow(const VectorKernels& kernels, const SamplingRow& row,
     bool has_nan = false;
     adjusted_max = kernels.max(adjusted.data(), adjusted.size(), &has_nan);
   }
-  if (adjusted_max == kNever) return NothingLeft("Sample", index);
+  if (adjusted_max == kNever) return NothingToDraw("Sample", index);
   out->token_id =
       row.temperature == 0.0f
           ? static_cast<int32_t>(
@@ -217,7 +208,7 @@ absl::Status ScoreTokens(CpuContext& context, ConstTensor logits,
         absl::StatusOr<float> max =
             FiniteMax(context.kernels(), "ScoreTokens", row, values);
         if (!max.ok()) return max.status();
-        if (*max == kNever) return NothingLeft("ScoreTokens", row);
+        if (*max == kNever) return NothingToDraw("ScoreTokens", row);
         scores[row] = Logprobs(context.kernels(), values, *max, targets[row],
                                std::max(0, num_logprobs[row]));
         return absl::OkStatus();

@@ -8,42 +8,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/gemm_kernels.h"
+#include "kernels/cuda/values.cuh"
 
 namespace octet::cuda {
 
 // silu(gate) * up, silu(a) = a / (1 + exp(-a)).
 __device__ __forceinline__ float SwiGlu(float gate, float up) {
   return gate / (1.0f + expf(-gate)) * up;
-}
-
-__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
-  return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
-         static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high)))
-             << 16;
-}
-
-// Four f32, or four bf16 of them, to an address that is a multiple of their
-// size.
-__device__ __forceinline__ void StoreFour(float* to, const float* values) {
-  *reinterpret_cast<float4*>(to) =
-      make_float4(values[0], values[1], values[2], values[3]);
-}
-__device__ __forceinline__ void StoreFour(__nv_bfloat16* to,
-                                          const float* values) {
-  *reinterpret_cast<uint2*>(to) = make_uint2(PackBf16(values[0], values[1]),
-                                             PackBf16(values[2], values[3]));
-}
-__device__ __forceinline__ void StoreEight(__nv_bfloat16* to,
-                                           const float* values) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(
-      PackBf16(values[0], values[1]), PackBf16(values[2], values[3]),
-      PackBf16(values[4], values[5]), PackBf16(values[6], values[7]));
-}
-__device__ __forceinline__ void StoreOne(float* to, float value) {
-  *to = value;
-}
-__device__ __forceinline__ void StoreOne(__nv_bfloat16* to, float value) {
-  *to = __float2bfloat16_rn(value);
 }
 
 template <int kCount, typename Out>

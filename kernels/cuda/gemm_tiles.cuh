@@ -95,16 +95,15 @@ class GemmLoader {
     if (walk_.done()) return;
     const int32_t k = k_begin_ + Piece() * kPieceElements;
 #pragma unroll
-    for (int32_t pass = 0; pass < kPasses; ++pass) {
+    for (int32_t row = Row(); row < kGemmTileRows; row += kRowsPerPass) {
       // Of passes with no row at all nothing is read later.
-      if (pass * kRowsPerPass >= tile_.num_rows) break;
-      const int32_t row = Row() + pass * kRowsPerPass;
-      LoadX(stage + StageOffset<Map>(row, Piece()), row, k);
+      if (row - Row() < tile_.num_rows) {
+        LoadX(stage + StageOffset<Map>(row, Piece()), row, k);
+      }
     }
     stage += kGemmTileRows * kGemmStageRowBytes;
 #pragma unroll
-    for (int32_t pass = 0; pass < kPasses; ++pass) {
-      const int32_t row = Row() + pass * kRowsPerPass;
+    for (int32_t row = Row(); row < kGemmTileCols; row += kRowsPerPass) {
       const int32_t column = tile_.col_begin + Map::Column(row);
       const int64_t from = Map::IsUp(row) ? args_.n + column : column;
       CpAsync16(stage + StageOffset<Map>(row, Piece()),
@@ -124,8 +123,6 @@ class GemmLoader {
   static constexpr int32_t kStageElements =
       kGemmStageRowBytes / sizeof(Element);
   static constexpr int32_t kRowsPerPass = kGemmThreads / kPieces;
-  static constexpr int32_t kPasses = kGemmTileRows / kRowsPerPass;
-  static_assert(kGemmTileRows == kGemmTileCols);
 
   // What this thread copies: one piece of every kRowsPerPass-th row.
   __device__ static int32_t Row() {
@@ -145,11 +142,10 @@ class GemmLoader {
 
   __device__ void LoadX(uint8_t* to, int32_t row, int32_t k) const {
     const Element* from = x_ + static_cast<int64_t>(row) * args_.k + k;
-    const int32_t count = row < tile_.num_rows ? args_.k - k : 0;
+    int32_t count = row < tile_.num_rows ? args_.k - k : 0;
+    count = max(0, min(count, kPieceElements));
     if constexpr (kAligned) {
-      // k is a multiple of a piece: all of it or nothing, which is an operand
-      // of the instruction; other sizes would be a dozen instructions.
-      CpAsync16(to, from, count > 0 ? kGemmPieceBytes : 0);
+      CpAsync16(to, from, count * static_cast<int32_t>(sizeof(Element)));
     } else {
       alignas(16) Element piece[kPieceElements];
 #pragma unroll

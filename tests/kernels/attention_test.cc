@@ -71,13 +71,13 @@ std::vector<float> Attend(Device& device, const Problem& problem,
   return result;
 }
 
-class AttentionTest : public testing::TestWithParam<cpu::Isa> {};
+class AttentionTest : public testing::TestWithParam<BackendCase> {};
 
 TEST_P(AttentionTest, MatchesReferenceOnRandomShapes) {
   Device device(GetParam(), 2);
   const int dims[] = {2, 6, 8, 16, 24, 32, 64, 80, 96, 128};
   const int groups[] = {1, 2, 3, 4, 8, 16};
-  for (uint64_t seed = 0; seed < 60; ++seed) {
+  for (uint64_t seed = 0; seed < 60; seed += GetParam().thinned_shapes) {
     Random random(seed);
     AttentionShape shape;
     shape.head_dim = dims[random.Integer(0, 9)];
@@ -97,8 +97,10 @@ TEST_P(AttentionTest, MatchesReferenceOnRandomShapes) {
         ToValues(out), Attention(ToValues(problem.q), ToValues(problem.keys),
                                  ToValues(problem.values), shape, 0));
     // f32: sums of up to 150 products; bf16: half a unit in the last place.
-    const double tolerance =
-        problem.out_dtype == DType::kF32 ? 1e-5 : 1.0 / 256;
+    double tolerance = problem.out_dtype == DType::kF32 ? 1e-5 : 1.0 / 256;
+    if (problem.cache_dtype == DType::kBF16) {
+      tolerance = std::max(tolerance, GetParam().attention_bf16_error);
+    }
     EXPECT_TRUE(difference.comparable) << "seed " << seed;
     EXPECT_LT(difference.max_relative, tolerance) << "seed " << seed;
   }
@@ -107,7 +109,7 @@ TEST_P(AttentionTest, MatchesReferenceOnRandomShapes) {
 TEST_P(AttentionTest, BitsDoNotDependOnChunksThreadsBlocksOrBlockSize) {
   Device one(GetParam(), 1);
   Device three(GetParam(), 3);
-  for (uint64_t seed = 0; seed < 12; ++seed) {
+  for (uint64_t seed = 0; seed < 12; seed += GetParam().thinned_repeats) {
     Random random(100 + seed);
     const int group = 1 << random.Integer(0, 3);
     const AttentionShape shape{2 * group, 2, seed % 2 ? 128 : 24,
@@ -128,6 +130,44 @@ TEST_P(AttentionTest, BitsDoNotDependOnChunksThreadsBlocksOrBlockSize) {
               "");
     EXPECT_EQ(
         FirstMismatch(whole, Attend(three, problem, 64, 0, length, 64, 3)), "");
+  }
+}
+
+// Beyond what one tile or one span of keys holds: every way to spread the work
+// gives the bits of every other, for prefill and decode.
+TEST_P(AttentionTest, LongSequencesHaveTheSameBitsHoweverTheyAreSplit) {
+  constexpr int64_t kLength = 600;
+  Device one(GetParam(), 1);
+  Device two(GetParam(), 2);
+  Device three(GetParam(), 3);
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    Random random(200 + seed);
+    const AttentionShape shape{4, 2, 24, seed < 2 ? 0 : 300};
+    const Problem problem =
+        MakeProblem(random, shape, kLength,
+                    seed % 2 ? DType::kF32 : DType::kBF16, DType::kF32);
+    const std::vector<float> whole =
+        Attend(one, problem, 16, 500, kLength, 100, 1);
+    const Difference difference =
+        Compare(ToValues(whole),
+                Attention(ToValues(absl::MakeConstSpan(problem.q).subspan(
+                              500 * problem.q_row())),
+                          ToValues(problem.keys), ToValues(problem.values),
+                          shape, 500));
+    EXPECT_LT(difference.max_relative,
+              seed % 2 ? 1e-5 : GetParam().attention_bf16_error);
+    EXPECT_EQ(
+        FirstMismatch(whole, Attend(two, problem, 16, 500, kLength, 100, 2)),
+        "");
+    EXPECT_EQ(
+        FirstMismatch(whole, Attend(three, problem, 16, 500, kLength, 37, 3)),
+        "");
+    const auto tail = absl::MakeConstSpan(whole).subspan(95 * problem.q_row());
+    for (Device* device : {&one, &two, &three}) {
+      EXPECT_EQ(
+          FirstMismatch(tail, Attend(*device, problem, 16, 595, kLength, 1, 4)),
+          "");
+    }
   }
 }
 
@@ -212,9 +252,9 @@ TEST_P(AttentionTest, EmptyChunksAndBatchesAreFine) {
   EXPECT_EQ(device.Floats(row), std::vector<float>(8, 1.0f));
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest,
-                         testing::ValuesIn(cpu::SupportedIsas()),
-                         [](const auto& info) { return IsaName(info.param); });
+INSTANTIATE_TEST_SUITE_P(Backend, AttentionTest,
+                         testing::ValuesIn(BackendCases()),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace octet::test

@@ -16,8 +16,13 @@ void Check(const absl::Status& status) {
 
 }  // namespace
 
-Device::Device(cpu::Isa isa, int num_threads) {
-  auto backend = NewCpuBackend({.num_threads = num_threads, .isa = isa});
+Device::Device(const BackendCase& backend_case, int way)
+    : Device(backend_case.make(way)) {}
+
+Device::Device(cpu::Isa isa, int num_threads)
+    : Device(NewCpuBackend({.num_threads = num_threads, .isa = isa})) {}
+
+Device::Device(absl::StatusOr<std::unique_ptr<Backend>> backend) {
   Check(backend.status());
   backend_ = *std::move(backend);
   auto stream = backend_->NewStream();
@@ -121,21 +126,29 @@ void FillCache(Device& device, const KvCacheView& cache,
   const int64_t dim = cache.head_dim;
   const int64_t row = cache.num_kv_heads * dim;
   const auto write = [&](void* base, absl::Span<const float> from) {
-    const std::vector<BF16> rounded = test::ToBF16(from);
-    for (int64_t s = 0; s < static_cast<int64_t>(from.size()) / row; ++s) {
+    const int64_t length = static_cast<int64_t>(from.size()) / row;
+    std::vector<std::vector<float>> tokens;  // alive until they are copied
+    std::vector<std::vector<BF16>> rounded;
+    for (int64_t s = 0; s < length; s += cache.block_tokens) {
+      const int64_t block = block_table[s / cache.block_tokens];
+      const int64_t end = std::min<int64_t>(length, s + cache.block_tokens);
       for (int64_t head = 0; head < cache.num_kv_heads; ++head) {
-        const int64_t block = block_table[s / cache.block_tokens];
+        // A block's tokens of one head lie side by side: one copy.
+        std::vector<float>& part = tokens.emplace_back();
+        for (int64_t t = s; t < end; ++t) {
+          const float* at = from.data() + t * row + head * dim;
+          part.insert(part.end(), at, at + dim);
+        }
+        rounded.push_back(test::ToBF16(part));
+        const void* source =
+            cache.dtype == DType::kF32
+                ? static_cast<const void*>(part.data())
+                : static_cast<const void*>(rounded.back().data());
         const int64_t to =
-            ((block * cache.num_kv_heads + head) * cache.block_tokens +
-             s % cache.block_tokens) *
-            dim;
-        const int64_t at = s * row + head * dim;
-        const void* source = cache.dtype == DType::kF32
-                                 ? static_cast<const void*>(from.data() + at)
-                                 : static_cast<const void*>(&rounded[at]);
+            (block * cache.num_kv_heads + head) * cache.block_tokens * dim;
         Check(device.backend().CopyToDevice(
             static_cast<char*>(base) + to * SizeOf(cache.dtype), source,
-            dim * SizeOf(cache.dtype), device.stream()));
+            part.size() * SizeOf(cache.dtype), device.stream()));
       }
     }
     Check(device.backend().Synchronize(device.stream()));

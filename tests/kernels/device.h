@@ -14,12 +14,14 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/tensor.h"
+#include "tests/kernels/backend_cases.h"
 #include "tests/reference/host_tensor.h"
 
 namespace octet::test {
 
 class Device {
  public:
+  explicit Device(const BackendCase& backend_case, int way = 1);
   // A CPU backend.
   explicit Device(cpu::Isa isa, int num_threads = 1);
 
@@ -45,6 +47,8 @@ class Device {
   std::vector<int32_t> Integers(ConstTensor tensor);
 
  private:
+  explicit Device(absl::StatusOr<std::unique_ptr<Backend>> backend);
+
   Tensor Write(DType dtype, const void* values, size_t count,
                std::initializer_list<int64_t> dims);
   void Read(ConstTensor tensor, void* to);

@@ -78,14 +78,14 @@ int32_t Expected(absl::Span<const float> logits, const SamplingRow& row) {
   return -1;
 }
 
-class SamplingTest : public testing::TestWithParam<cpu::Isa> {
+class SamplingTest : public testing::TestWithParam<BackendCase> {
  protected:
   Device device_{GetParam(), 2};
 };
 
 TEST_P(SamplingTest, DrawsWhatTheNaiveFiltersGive) {
   int checked = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 300; seed += GetParam().thinned_shapes) {
     Random random(seed);
     const int64_t vocab = random.Integer(1, seed % 10 ? 300 : 5000);
     std::vector<float> logits =
@@ -120,7 +120,7 @@ TEST_P(SamplingTest, DrawsWhatTheNaiveFiltersGive) {
           << "seed " << seed << " position " << row.position;
     }
   }
-  EXPECT_GT(checked, 1400);
+  EXPECT_GT(checked, 1400 / GetParam().thinned_shapes);
 }
 
 TEST_P(SamplingTest, FrequenciesFollowTheDistribution) {
@@ -132,16 +132,16 @@ TEST_P(SamplingTest, FrequenciesFollowTheDistribution) {
   row.top_p = 0.95f;
   row.seed = 99;
   const Values p = SamplingDistribution(logits, row);
-  constexpr int kDraws = 20000;
-  constexpr int kRows = 500;
+  const int num_rows = 500 / GetParam().thinned_repeats;
+  const int num_draws = 40 * num_rows;
   std::vector<int> counts(vocab);
   std::vector<float> repeated;
-  for (int i = 0; i < kRows; ++i) {
+  for (int i = 0; i < num_rows; ++i) {
     repeated.insert(repeated.end(), logits.begin(), logits.end());
   }
-  for (int done = 0; done < kDraws; done += kRows) {
-    std::vector<SamplingRow> rows(kRows, row);
-    for (int i = 0; i < kRows; ++i) rows[i].position = done + i;
+  for (int done = 0; done < num_draws; done += num_rows) {
+    std::vector<SamplingRow> rows(num_rows, row);
+    for (int i = 0; i < num_rows; ++i) rows[i].position = done + i;
     for (const SampledToken& token : Draw(device_, repeated, rows)) {
       ++counts[token.token_id];
     }
@@ -154,7 +154,7 @@ TEST_P(SamplingTest, FrequenciesFollowTheDistribution) {
       continue;
     }
     ++degrees;
-    const double expected = kDraws * p[id];
+    const double expected = num_draws * p[id];
     chi_square += (counts[id] - expected) * (counts[id] - expected) / expected;
   }
   ASSERT_GE(degrees, 20);
@@ -283,9 +283,9 @@ TEST_P(SamplingTest, ExtremeTemperatures) {
   EXPECT_THAT(seen, testing::Each(testing::Ge(10)));  // even
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, SamplingTest,
-                         testing::ValuesIn(cpu::SupportedIsas()),
-                         [](const auto& info) { return IsaName(info.param); });
+INSTANTIATE_TEST_SUITE_P(Backend, SamplingTest,
+                         testing::ValuesIn(BackendCases()),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace octet::test
