@@ -141,7 +141,7 @@ function(octet_cuda_emulated_sources target variant)
 endfunction()
 
 # octet_cuda_library(NAME CU_SOURCES a.cu ... SOURCES b.cc ... DEPS lib ... CUDA_LIBS cublas cublasLt nccl)
-#   NAME                     by nvcc, when there is one
+#   NAME                     by nvcc, when there is one (and NCCL, for what needs it)
 #   NAME_emulated_<variant>  by the host compiler, for every variant
 # CU_SOURCES are device code with the host functions that launch it; SOURCES are host code that calls CUDA's API and
 # sees only NVIDIA's headers. DEPS that are such libraries themselves are linked in the same build.
@@ -149,7 +149,16 @@ function(octet_cuda_library name)
   cmake_parse_arguments(ARG "" "" "CU_SOURCES;SOURCES;DEPS;CUDA_LIBS" ${ARGN})
   set_property(GLOBAL APPEND PROPERTY octet_cuda_libraries ${name})
   get_property(OCTET_CUDA_LIBRARIES GLOBAL PROPERTY octet_cuda_libraries)
-  if(OCTET_CUDA_FOUND)
+  set(real ${OCTET_CUDA_FOUND})
+  if("nccl" IN_LIST ARG_CUDA_LIBS AND NOT (OCTET_NCCL AND OCTET_NCCL_HEADERS))
+    set(real OFF)
+  endif()
+  foreach(dep ${ARG_DEPS})
+    if(dep IN_LIST OCTET_CUDA_LIBRARIES AND NOT TARGET ${dep})
+      set(real OFF)
+    endif()
+  endforeach()
+  if(real)
     add_library(${name} STATIC ${ARG_CU_SOURCES} ${ARG_SOURCES})
     set_target_properties(${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED OFF CUDA_EXTENSIONS OFF)
     target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${OCTET_NVCC_FLAGS}>")
@@ -157,6 +166,7 @@ function(octet_cuda_library name)
     target_link_libraries(${name} PUBLIC octet_flags ${ARG_DEPS} CUDA::cudart_static)
     foreach(library ${ARG_CUDA_LIBS})
       if(library STREQUAL "nccl")
+        target_include_directories(${name} SYSTEM PUBLIC ${OCTET_NCCL_HEADERS})
         target_link_libraries(${name} PUBLIC ${OCTET_NCCL})
       else()
         target_link_libraries(${name} PUBLIC CUDA::${library})
@@ -180,9 +190,9 @@ endfunction()
 # One executable NAME_<variant> per variant (default all), and one ctest case per variant, order (default seq) and
 # stream mode (default lazy): NAME_<variant>_<order>_<mode>, labels `emulated` and `emulated_<variant>`. With RANKS
 # each case is started by mpirun once per number of ranks (suffix _n<ranks>); without MPI there is no such test. The
-# test's own main() with NO_MAIN, otherwise GoogleTest's.
+# test's own main() with NO_MAIN, otherwise GoogleTest's. NO_TEST: a program that another test starts.
 function(octet_cuda_test name)
-  cmake_parse_arguments(ARG "NO_MAIN" "TIMEOUT" "SOURCES;CU_SOURCES;DEPS;VARIANTS;ORDERS;STREAMS;RANKS;ENVIRONMENT"
+  cmake_parse_arguments(ARG "NO_MAIN;NO_TEST" "TIMEOUT" "SOURCES;CU_SOURCES;DEPS;VARIANTS;ORDERS;STREAMS;RANKS;ENVIRONMENT"
                         ${ARGN})
   if(ARG_RANKS AND NOT MPI_CXX_FOUND)
     return()
@@ -208,6 +218,9 @@ function(octet_cuda_test name)
       target_link_libraries(${target} PRIVATE octet_cuda_emulation_nccl_${variant})
     endif()
     set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
+    if(ARG_NO_TEST)
+      continue()
+    endif()
     foreach(order ${ARG_ORDERS})
       foreach(mode ${ARG_STREAMS})
         octet_cuda_add_test(${target} ${variant} ${order} ${mode})

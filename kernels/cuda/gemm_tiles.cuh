@@ -95,15 +95,16 @@ class GemmLoader {
     if (walk_.done()) return;
     const int32_t k = k_begin_ + Piece() * kPieceElements;
 #pragma unroll
-    for (int32_t row = Row(); row < kGemmTileRows; row += kRowsPerPass) {
+    for (int32_t pass = 0; pass < kPasses; ++pass) {
       // Of passes with no row at all nothing is read later.
-      if (row - Row() < tile_.num_rows) {
-        LoadX(stage + StageOffset<Map>(row, Piece()), row, k);
-      }
+      if (pass * kRowsPerPass >= tile_.num_rows) break;
+      const int32_t row = Row() + pass * kRowsPerPass;
+      LoadX(stage + StageOffset<Map>(row, Piece()), row, k);
     }
     stage += kGemmTileRows * kGemmStageRowBytes;
 #pragma unroll
-    for (int32_t row = Row(); row < kGemmTileCols; row += kRowsPerPass) {
+    for (int32_t pass = 0; pass < kPasses; ++pass) {
+      const int32_t row = Row() + pass * kRowsPerPass;
       const int32_t column = tile_.col_begin + Map::Column(row);
       const int64_t from = Map::IsUp(row) ? args_.n + column : column;
       CpAsync16(stage + StageOffset<Map>(row, Piece()),
@@ -123,6 +124,8 @@ class GemmLoader {
   static constexpr int32_t kStageElements =
       kGemmStageRowBytes / sizeof(Element);
   static constexpr int32_t kRowsPerPass = kGemmThreads / kPieces;
+  static constexpr int32_t kPasses = kGemmTileRows / kRowsPerPass;
+  static_assert(kGemmTileRows == kGemmTileCols);
 
   // What this thread copies: one piece of every kRowsPerPass-th row.
   __device__ static int32_t Row() {
@@ -142,10 +145,11 @@ class GemmLoader {
 
   __device__ void LoadX(uint8_t* to, int32_t row, int32_t k) const {
     const Element* from = x_ + static_cast<int64_t>(row) * args_.k + k;
-    int32_t count = row < tile_.num_rows ? args_.k - k : 0;
-    count = max(0, min(count, kPieceElements));
+    const int32_t count = row < tile_.num_rows ? args_.k - k : 0;
     if constexpr (kAligned) {
-      CpAsync16(to, from, count * static_cast<int32_t>(sizeof(Element)));
+      // k is a multiple of a piece: all of it or nothing, which is an operand
+      // of the instruction; other sizes would be a dozen instructions.
+      CpAsync16(to, from, count > 0 ? kGemmPieceBytes : 0);
     } else {
       alignas(16) Element piece[kPieceElements];
 #pragma unroll

@@ -120,6 +120,11 @@ class Communicator {
 
   virtual absl::Status Barrier(const OpInfo& op) = 0;
 
+  // The group's failure when one is known, else OK: one look that does not
+  // wait, for a rank that waits for something else meanwhile (its device). `op`
+  // says for what.
+  virtual absl::Status Poll(const OpInfo& op) = 0;
+
   // Ends the group: every pending and later call on every rank returns
   // UNAVAILABLE with `reason` (over MPI the peers' processes may end instead,
   // after a grace time). Never blocks.

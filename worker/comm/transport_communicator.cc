@@ -79,38 +79,10 @@ TransportCommunicator::Call TransportCommunicator::NewCall(
   return call;
 }
 
-std::string TransportCommunicator::CheckAllToAllV(
-    const AllToAllVArgs& args) const {
-  const size_t expected = static_cast<size_t>(size());
-  if (args.send_offsets.size() != expected ||
-      args.send_bytes.size() != expected ||
-      args.recv_offsets.size() != expected ||
-      args.recv_bytes.size() != expected) {
-    return absl::StrCat("AllToAllV got ", args.send_offsets.size(),
-                        " send offsets, ", args.send_bytes.size(),
-                        " send sizes, ", args.recv_offsets.size(),
-                        " receive offsets and ", args.recv_bytes.size(),
-                        " receive sizes, expected ", expected, " of each");
-  }
-  for (size_t peer = 0; peer < expected; ++peer) {
-    if (args.send_offsets[peer] < 0 || args.recv_offsets[peer] < 0) {
-      return absl::StrCat("AllToAllV got a negative offset for rank ", peer);
-    }
-    std::string problem = CheckBuffer(absl::StrCat("part to rank ", peer),
-                                      args.send, args.send_bytes[peer]);
-    if (problem.empty()) {
-      problem = CheckBuffer(absl::StrCat("part from rank ", peer), args.recv,
-                            args.recv_bytes[peer]);
-    }
-    if (!problem.empty()) return problem;
-  }
-  return "";
-}
-
 absl::Status TransportCommunicator::AllToAllV(const AllToAllVArgs& args,
                                               const OpInfo& op) {
   return Execute(Signature(CollectiveKind::kAllToAllV, 0, 0), op,
-                 CheckAllToAllV(args),
+                 CheckAllToAllV(args, size()),
                  [&](Call& call) { return RunAllToAllV(args, call); });
 }
 
@@ -149,6 +121,12 @@ absl::Status TransportCommunicator::Barrier(const OpInfo& op) {
                  [&](Call& call) { return RunBarrier(call); });
 }
 
+absl::Status TransportCommunicator::Poll(const OpInfo& op) {
+  if (!poison_.ok()) return poison_;
+  Call call = NewCall(CallSignature(), op);
+  return poison_ = RunPoll(call);
+}
+
 absl::Status TransportCommunicator::Failure(const Call& call,
                                             absl::StatusCode code,
                                             std::vector<int> missing_ranks,
@@ -168,6 +146,33 @@ absl::Status TransportCommunicator::Failure(const Call& call,
 
 std::string TransportCommunicator::DeadlineReason(const Call& call) {
   return absl::StrCat("no answer within ", absl::FormatDuration(call.timeout));
+}
+
+std::string CheckAllToAllV(const Communicator::AllToAllVArgs& args, int size) {
+  const size_t expected = static_cast<size_t>(size);
+  if (args.send_offsets.size() != expected ||
+      args.send_bytes.size() != expected ||
+      args.recv_offsets.size() != expected ||
+      args.recv_bytes.size() != expected) {
+    return absl::StrCat("AllToAllV got ", args.send_offsets.size(),
+                        " send offsets, ", args.send_bytes.size(),
+                        " send sizes, ", args.recv_offsets.size(),
+                        " receive offsets and ", args.recv_bytes.size(),
+                        " receive sizes, expected ", expected, " of each");
+  }
+  for (size_t peer = 0; peer < expected; ++peer) {
+    if (args.send_offsets[peer] < 0 || args.recv_offsets[peer] < 0) {
+      return absl::StrCat("AllToAllV got a negative offset for rank ", peer);
+    }
+    std::string problem = CheckBuffer(absl::StrCat("part to rank ", peer),
+                                      args.send, args.send_bytes[peer]);
+    if (problem.empty()) {
+      problem = CheckBuffer(absl::StrCat("part from rank ", peer), args.recv,
+                            args.recv_bytes[peer]);
+    }
+    if (!problem.empty()) return problem;
+  }
+  return "";
 }
 
 void ReduceInto(absl::Span<int64_t> a, const int64_t* b, ReduceOp reduce) {

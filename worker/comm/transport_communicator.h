@@ -38,6 +38,7 @@ class TransportCommunicator : public Communicator {
   absl::Status Broadcast(void* data, int64_t bytes, int root,
                          const OpInfo& op) final;
   absl::Status Barrier(const OpInfo& op) final;
+  absl::Status Poll(const OpInfo& op) final;
   std::vector<OpCounters> counters() const final {
     return counters_.Snapshot();
   }
@@ -67,6 +68,8 @@ class TransportCommunicator : public Communicator {
                                        ReduceOp reduce, Call& call) = 0;
   virtual absl::Status RunBroadcast(void* data, int root, Call& call) = 0;
   virtual absl::Status RunBarrier(Call& call) = 0;
+  // One look at the group.
+  virtual absl::Status RunPoll(Call& call) = 0;
 
   // A call that starts now.
   Call NewCall(CallSignature signature, const OpInfo& op) const;
@@ -80,13 +83,15 @@ class TransportCommunicator : public Communicator {
   template <typename Run>
   absl::Status Execute(CallSignature signature, const OpInfo& op,
                        const std::string& bad_argument, Run run);
-  std::string CheckAllToAllV(const AllToAllVArgs& args) const;
 
   const CommunicatorOptions options_;
   CommCounters counters_;
   int64_t next_sequence_number_ = 0;
   absl::Status poison_;
 };
+
+// What is wrong with the arguments in a group of `size` ranks, or "".
+std::string CheckAllToAllV(const Communicator::AllToAllVArgs& args, int size);
 
 // a[i] = a[i] (+) b[i]; sums wrap around.
 void ReduceInto(absl::Span<int64_t> a, const int64_t* b, ReduceOp reduce);

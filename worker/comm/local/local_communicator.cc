@@ -104,6 +104,12 @@ absl::Status LocalCommunicator::ReadPeers(const Call& call, Read read) {
   return absl::OkStatus();
 }
 
+absl::Status LocalCommunicator::RunPoll(Call& call) {
+  return group_->rendezvous.failure().code == absl::StatusCode::kOk
+             ? absl::OkStatus()
+             : GroupFailure(call);
+}
+
 absl::Status LocalCommunicator::RunAllToAllV(const AllToAllVArgs& args,
                                              Call& call) {
   OCTET_RETURN_IF_ERROR(

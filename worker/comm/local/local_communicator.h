@@ -65,6 +65,7 @@ class LocalCommunicator final : public TransportCommunicator {
                                Call& call) override;
   absl::Status RunBroadcast(void* data, int root, Call& call) override;
   absl::Status RunBarrier(Call& call) override;
+  absl::Status RunPoll(Call& call) override;
 
  private:
   using Offer = LocalGroupState::Offer;

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "worker/comm/mpi/backoff.h"
+#include "worker/comm/backoff.h"
 
 namespace octet {
 namespace {
@@ -281,6 +281,15 @@ MpiChannel::Result MpiChannel::Exchange(const CallSignature& signature,
     AnnounceAbort();
     result = CheckAbort();
   }
+  return result;
+}
+
+MpiChannel::Result MpiChannel::Look() {
+  std::lock_guard lock(environment_.mpi_mutex_);
+  bool progress = false;
+  Result result = Poll(&progress);
+  if (result.ok()) result = CheckAbort();
+  if (!result.ok()) CancelReceives();
   return result;
 }
 

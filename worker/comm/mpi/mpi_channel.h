@@ -65,6 +65,10 @@ class MpiChannel {
                   absl::Span<const RecvPart> recvs,
                   std::chrono::steady_clock::time_point deadline);
 
+  // The failure that a peer or an abort has announced, between exchanges; does
+  // not wait.
+  Result Look();
+
   // This rank has failed: tells the peers, who fail with the same code and
   // reason. Cancels what is under way.
   void Fail(absl::StatusCode code, const std::string& reason);

@@ -39,6 +39,9 @@ class MpiCommunicator final : public TransportCommunicator {
   absl::Status RunBroadcast(void* data, int root, Call& call) override;
   // Dissemination: in round i to the rank 2^i further, log2(R) rounds.
   absl::Status RunBarrier(Call& call) override;
+  absl::Status RunPoll(Call& call) override {
+    return Check(call, channel_.Look());
+  }
 
  private:
   using SendPart = MpiChannel::SendPart;

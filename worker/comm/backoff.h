@@ -1,7 +1,7 @@
 // How to wait for something that only polling can see: poll, then give the core
-// to others, then sleep. MPI's own waits burn a core. One thread.
-#ifndef OCTET_WORKER_COMM_MPI_BACKOFF_H_
-#define OCTET_WORKER_COMM_MPI_BACKOFF_H_
+// to others, then sleep. The waits of MPI and CUDA burn a core. One thread.
+#ifndef OCTET_WORKER_COMM_BACKOFF_H_
+#define OCTET_WORKER_COMM_BACKOFF_H_
 
 #include <sched.h>
 
@@ -41,4 +41,4 @@ class Backoff {
 
 }  // namespace octet
 
-#endif  // OCTET_WORKER_COMM_MPI_BACKOFF_H_
+#endif  // OCTET_WORKER_COMM_BACKOFF_H_
