@@ -24,7 +24,6 @@ std::vector<GemmPath> AllGemmPaths() {
   return paths;
 }
 
-
 Matrix::Matrix(DType dtype, int64_t rows, int64_t cols)
     : dtype_(dtype), rows_(rows), cols_(cols) {
   if (dtype == DType::kF32) {

@@ -301,18 +301,6 @@ TEST_F(HfLoaderTest, OutOfMemoryFreesEverything) {
   EXPECT_TRUE(Load(dir_.path(), config, options).ok());
 }
 
-TEST_F(HfLoaderTest, WeightBytesOfMixtral8x7B) {
-  const ModelConfig config;
-  // Two bytes per matrix parameter and four per norm parameter.
-  const int64_t norms = 65 * 4096;
-  EXPECT_EQ(WeightBytes(config, 8, DType::kBF16),
-            2 * config.num_parameters() + 2 * norms);
-  EXPECT_EQ(WeightBytes(config, 8, DType::kF32), 4 * config.num_parameters());
-  EXPECT_EQ(WeightBytes(config, 8, DType::kBF16) -
-                WeightBytes(config, 0, DType::kBF16),
-            int64_t{32} * 8 * 3 * 4096 * 14336 * 2);
-}
-
 // The committed checkpoints, as transformers wrote them.
 TEST_F(HfLoaderTest, LoadsEveryGoldenCheckpoint) {
   for (const char* name :
