@@ -45,8 +45,12 @@ def folder_of(path: str) -> str | None:
 
 
 def sources() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "*.h", "*.cc"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
+    listed = subprocess.run(["git", "ls-files", "*.h", "*.cc"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
+    # Not a checkout: everything but build folders.
+    found = [path for pattern in ("*.h", "*.cc") for path in ROOT.rglob(pattern)]
+    return [path for path in sorted(found) if not path.relative_to(ROOT).parts[0].startswith("build")]
 
 
 def check_arrows(path: Path) -> list[str]:
