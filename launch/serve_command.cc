@@ -147,6 +147,11 @@ absl::Status RunServe(const Args& args) {
 
   // What is wrong is said before anything starts.
   OCTET_RETURN_IF_ERROR(worker_flags.ToOptions("octet serve", "").status());
+  if (worker_flags.device != "cpu" && !mpi) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "octet serve: --device is '", worker_flags.device,
+        "', expected cpu without --mpi, since each GPU has its own process"));
+  }
   OCTET_ASSIGN_OR_RETURN(const ModelConfig config,
                          LoadModelConfig(worker_flags.model));
   const absl::StatusOr<Placement> placement =

@@ -33,6 +33,8 @@ void WorkerFlags::ForEach(Self& self, Visit visit) {
   visit("model", &self.model,
         "directory of a Mixtral checkpoint (config.json, *.safetensors)",
         Range{});
+  visit("device", &self.device,
+        "cpu, or cuda: the GPU with the rank's number on its host", Range{});
   visit("dtype", &self.dtype,
         "of weights in memory: auto (no bit of the checkpoint is lost), f32, "
         "bf16",
@@ -40,6 +42,10 @@ void WorkerFlags::ForEach(Self& self, Visit visit) {
   visit("placement", &self.placement,
         "experts:ranks entries such as 0-3:0;4-7:1; empty = spread evenly",
         Range{});
+  visit("moe-chunks", &self.moe_chunks,
+        "parts of a step that travel while others compute; 0 = 2 on GPUs, else "
+        "1 (off)",
+        Range{.min = 0, .max = 64});
   visit("threads", &self.threads,
         "compute threads per rank; 0 = processors / ranks of the host",
         Range{.min = 0, .max = kMaxCpuThreads});
@@ -86,6 +92,9 @@ absl::StatusOr<WorkerOptions> WorkerFlags::ToOptions(
   };
   if (model.empty())
     return bad("--model is missing, expected the directory of a checkpoint");
+  if (device != "cpu" && device != "cuda")
+    return bad(
+        absl::StrCat("--device is '", device, "', expected cpu or cuda"));
   if (kv_cache_mib > 0 && kv_blocks > 0)
     return bad("--kv-cache-mib and --kv-blocks are both given, expected one");
   WorkerOptions options;
@@ -106,6 +115,7 @@ absl::StatusOr<WorkerOptions> WorkerFlags::ToOptions(
     options.isa = *parsed;
   }
   options.placement = placement;
+  options.moe_chunks = moe_chunks > 0 ? moe_chunks : device == "cuda" ? 2 : 1;
   options.num_threads = threads;
   options.kv_cache_bytes = kv_cache_mib << 20;
   options.kv_blocks = kv_blocks;

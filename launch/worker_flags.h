@@ -15,8 +15,10 @@ namespace octet {
 
 struct WorkerFlags {
   std::string model;
+  std::string device = "cpu";
   std::string dtype = "auto";
   std::string placement;
+  int moe_chunks = 0;
   int threads = 0;
   std::string isa = "auto";
   int64_t kv_cache_mib = 0;

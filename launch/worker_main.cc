@@ -17,6 +17,7 @@
 #include "launch/shutdown_signal.h"
 #include "launch/worker_flags.h"
 #include "worker/comm/mpi/mpi_environment.h"
+#include "worker/device/cuda_rank.h"
 
 namespace octet {
 namespace {
@@ -59,13 +60,20 @@ absl::Status Run(const Args& args, MpiEnvironment& environment) {
   worker_flags.AddTo(flags);
   OCTET_ASSIGN_OR_RETURN(const bool go_on, flags.Parse(args));
   if (!go_on) return absl::OkStatus();
-  OCTET_ASSIGN_OR_RETURN(const WorkerOptions options,
+  OCTET_ASSIGN_OR_RETURN(WorkerOptions options,
                          worker_flags.ToOptions("octet worker", coordinator));
   CommunicatorOptions communicator_options;
   communicator_options.timeout = worker_flags.collective_timeout;
-  OCTET_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator,
+  OCTET_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
                          NewMpiCommunicator(environment, communicator_options));
   const AbortOnSignal abort_on_signal(environment);
+  if (worker_flags.device == "cuda") {
+    OCTET_ASSIGN_OR_RETURN(
+        CudaRank rank,
+        NewCudaRank(std::move(communicator), communicator_options.timeout));
+    communicator = std::move(rank.communicator);
+    options.device = std::move(rank.device);
+  }
   return RunWorkerRank(options, *communicator);
 }
 

@@ -68,14 +68,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const WorkerOptions& options,
       rank->placement_,
       Placement::Parse(options.placement, rank->config_.num_experts,
                        communicator->size()));
-  CpuBackendOptions backend;
-  backend.num_threads =
-      options.num_threads > 0
-          ? options.num_threads
-          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) /
-                            rank->RanksOnHost());
-  if (options.isa.has_value()) backend.isa = *options.isa;
-  OCTET_ASSIGN_OR_RETURN(rank->backend_, NewCpuBackend(backend));
+  OCTET_RETURN_IF_ERROR(rank->NewBackend());
   OCTET_RETURN_IF_ERROR(rank->LoadWeights());
   // Ranks that are still loading count as memory in use only when they are
   // done.
@@ -86,6 +79,22 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const WorkerOptions& options,
   OCTET_RETURN_IF_ERROR(rank->NewCache());
   OCTET_RETURN_IF_ERROR(rank->NewEngine());
   return rank;
+}
+
+absl::Status Rank::NewBackend() {
+  if (options_.device.new_backend) {
+    OCTET_ASSIGN_OR_RETURN(backend_, options_.device.new_backend());
+    return absl::OkStatus();
+  }
+  CpuBackendOptions backend;
+  backend.num_threads =
+      options_.num_threads > 0
+          ? options_.num_threads
+          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) /
+                            RanksOnHost());
+  if (options_.isa.has_value()) backend.isa = *options_.isa;
+  OCTET_ASSIGN_OR_RETURN(backend_, NewCpuBackend(backend));
+  return absl::OkStatus();
 }
 
 int Rank::RanksOnHost() const {
@@ -118,9 +127,14 @@ absl::Status Rank::NewCache() {
   int64_t bytes = options_.kv_blocks > 0 ? options_.kv_blocks * block_bytes
                                          : options_.kv_cache_bytes;
   if (bytes == 0) {
-    bytes =
-        DefaultKvCacheBytes(AvailableHostBytes(), RanksOnHost(), block_bytes,
-                            options_.kv_block_tokens, config_.max_position);
+    int64_t available = AvailableHostBytes();
+    int sharing = RanksOnHost();
+    if (options_.device.free_bytes) {
+      OCTET_ASSIGN_OR_RETURN(available, options_.device.free_bytes());
+      sharing = 1;
+    }
+    bytes = DefaultKvCacheBytes(available, sharing, block_bytes,
+                                options_.kv_block_tokens, config_.max_position);
   }
   if (bytes < block_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -142,6 +156,7 @@ absl::Status Rank::NewCache() {
 absl::Status Rank::NewEngine() {
   TransformerLimits limits;
   limits.max_step_tokens = options_.max_step_tokens;
+  limits.moe_chunks = options_.moe_chunks;
   OCTET_ASSIGN_OR_RETURN(
       transformer_,
       Transformer::Create(backend_.get(), communicator_, config_, &*placement_,

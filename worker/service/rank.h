@@ -36,6 +36,7 @@ class Rank {
   Rank(const WorkerOptions& options, Communicator* communicator)
       : options_(options), communicator_(communicator) {}
 
+  absl::Status NewBackend();
   absl::Status LoadWeights();
   absl::Status NewCache();
   absl::Status NewEngine();

@@ -27,6 +27,10 @@ absl::Status CheckOptions(const WorkerOptions& options) {
                                                    options.kv_block_tokens,
                                                    ", expected at least 1"));
   }
+  if (options.moe_chunks < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "moe_chunks is ", options.moe_chunks, ", expected at least 1"));
+  }
   if (options.max_step_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_step_tokens is ",
                                                    options.max_step_tokens,

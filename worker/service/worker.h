@@ -13,6 +13,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/dtype.h"
 #include "worker/comm/communicator.h"
+#include "worker/device/rank_device.h"
 
 namespace octet {
 
@@ -28,8 +29,10 @@ struct WorkerOptions {
   // ---- what affects behaviour
   std::optional<DType> dtype;  // f32 or bf16; absent: the checkpoint's, exactly
   std::string placement;       // Placement::Parse; empty: the default
+  RankDevice device;           // empty: the CPU
 
   // ---- what affects speed and memory
+  int moe_chunks = 1;   // MoeShape::max_chunks
   int num_threads = 0;  // of this rank; 0: this host's processors divided by
                         // its ranks
   std::optional<cpu::Isa> isa;  // absent: the best one
