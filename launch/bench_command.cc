@@ -11,6 +11,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "launch/command.h"
 #include "launch/flags.h"
+#include "launch/kernel_bench_command.h"
 #include "launch/model_bench.h"
 #include "launch/progress.h"
 #include "worker/checkpoint/random_checkpoint.h"
@@ -92,7 +93,7 @@ void PrintResult(const ModelBenchResult& result, const Limits& limits) {
 
 absl::Status RunBench(const Args& args) {
   if (!args.empty() && args[0] == "kernels") {
-    return RunKernelBench(Args(args.begin() + 1, args.end()));
+    return RunKernelBench(Args(args.begin() + 1, args.end()), nullptr);
   }
   std::string preset = "mixtral-8x7b";
   std::string dtype = "bf16";

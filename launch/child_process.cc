@@ -108,4 +108,18 @@ std::string ProgramDirectory() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path().string();
 }
 
+absl::Status BecomeSibling(const std::string& name,
+                           const std::vector<std::string>& args,
+                           absl::string_view lead, absl::string_view hint) {
+  std::vector<std::string> strings = {
+      absl::StrCat(ProgramDirectory(), "/", name)};
+  strings.insert(strings.end(), args.begin(), args.end());
+  std::vector<char*> argv = Pointers(strings);
+  UnblockShutdownSignals();
+  execv(argv[0], argv.data());
+  return absl::NotFoundError(absl::StrCat(lead, "cannot start ", strings[0],
+                                          ": ", std::strerror(errno), "; ",
+                                          hint));
+}
+
 }  // namespace octet

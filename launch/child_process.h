@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace octet {
@@ -43,6 +45,13 @@ class ChildProcess {
 
 // The folder of the running program, where its siblings are.
 std::string ProgramDirectory();
+
+// Replaces this process by the program `name` of that folder. Returns only when
+// that cannot be: NOT_FOUND, a sentence that `lead` begins ("octet worker: ")
+// and `hint` ends ("it is built where MPI is installed").
+absl::Status BecomeSibling(const std::string& name,
+                           const std::vector<std::string>& args,
+                           absl::string_view lead, absl::string_view hint);
 
 }  // namespace octet
 

@@ -28,7 +28,6 @@ absl::Status RunScore(const Args& args);
 absl::Status RunInfo(const Args& args);
 absl::Status RunInit(const Args& args);
 absl::Status RunBench(const Args& args);
-absl::Status RunKernelBench(const Args& args);  // octet bench kernels
 
 // Runs the command that args[0] names, with the rest, and returns the program's
 // exit code: 0, 1 for a failure, 2 for wrong usage. Prints help and errors.

@@ -1,5 +1,5 @@
-// octet bench kernels: every operation of a step, what it must move and
-// compute, the shortest time for that, and the time measured.
+#include "launch/kernel_bench_command.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -9,11 +9,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/machine_limits.h"
 #include "kernels/cpu/thread_pool.h"
-#include "launch/command.h"
+#include "launch/child_process.h"
 #include "launch/flags.h"
 #include "launch/gpu_peaks.h"
 #include "launch/kernel_bench.h"
@@ -189,24 +190,48 @@ absl::Status RunOnCpu(Report report, const Options& options) {
   return PrintTables(report, options);
 }
 
-absl::Status RunOnCuda(Report report, const Options& options) {
-  if (!options.predict) {
-    return absl::FailedPreconditionError(
-        "octet bench kernels: this program has no CUDA backend; --predict "
-        "needs none");
-  }
-  std::printf("predicted  from public peaks; nothing here was measured:\n");
+void AddPublicPeaks(Report& report) {
   for (const GpuPeak& peak : GpuPeaks()) {
     std::printf("           %s\n", std::string(peak.source).c_str());
     report.roofs.push_back({std::string(peak.name), peak.limits});
   }
+}
+
+absl::Status Predict(Report report, const Options& options) {
+  std::printf("predicted  from public peaks; nothing here was measured:\n");
+  AddPublicPeaks(report);
   PrintModel(options, report.config);
+  return PrintTables(report, options);
+}
+
+absl::Status RunOnCuda(Report report, const Options& options,
+                       const NewBackend& new_cuda_backend) {
+  OCTET_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                         new_cuda_backend());
+  const std::string description = backend->Description();
+  OCTET_ASSIGN_OR_RETURN(
+      const std::unique_ptr<KernelBench> bench,
+      KernelBench::Create(backend.get(), report.config, options.dtype()));
+  const GpuPeak* own = FindGpuPeak(description);
+  std::printf("device     %s\n", description.c_str());
+  std::printf("limits     public peaks, not measured; %s:\n",
+              own != nullptr
+                  ? absl::StrCat("floor/time is the ", own->name, "'s").c_str()
+                  : "this GPU is none of them");
+  AddPublicPeaks(report);
+  std::printf(
+      "measured   host's clock around calls put on one stream; launches and, "
+      "for Sample and ScoreTokens, waiting count\n");
+  PrintModel(options, report.config);
+  if (own != nullptr) report.own_roof = own - GpuPeaks().data();
+  report.bench = bench.get();
   return PrintTables(report, options);
 }
 
 }  // namespace
 
-absl::Status RunKernelBench(const Args& args) {
+absl::Status RunKernelBench(const Args& args,
+                            const NewBackend& new_cuda_backend) {
   Options options;
   Flags flags("octet bench kernels",
               "Every operation of a step: bytes, flops, the shortest time for "
@@ -237,8 +262,12 @@ absl::Status RunKernelBench(const Args& args) {
   }
   Report report;
   OCTET_ASSIGN_OR_RETURN(report.config, FindModelPreset(options.preset));
-  return options.device == "cpu" ? RunOnCpu(report, options)
-                                 : RunOnCuda(report, options);
+  if (options.predict) return Predict(report, options);
+  if (options.device == "cpu") return RunOnCpu(report, options);
+  if (new_cuda_backend) return RunOnCuda(report, options, new_cuda_backend);
+  return BecomeSibling("octet-cuda-bench", args, "octet bench kernels: ",
+                       "it is built where nvcc is installed, and --predict "
+                       "does without it");
 }
 
 }  // namespace octet

@@ -1,5 +1,3 @@
-#include "launch/kernel_bench.h"
-
 #include <algorithm>
 #include <numeric>
 #include <set>
@@ -11,24 +9,10 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "launch/gpu_peaks.h"
 #include "launch/kernel_cases.h"
+#include "tests/launch/every_operation.h"
 
 namespace octet {
 namespace {
-
-// Odd sizes, and experts that get no row.
-ModelConfig TinyConfig() {
-  ModelConfig config;
-  config.vocab_size = 67;
-  config.hidden_dim = 48;
-  config.ffn_dim = 80;
-  config.num_heads = 6;
-  config.num_kv_heads = 2;
-  config.head_dim = 8;
-  config.num_experts = 5;
-  config.top_k = 2;
-  config.sliding_window = 20;
-  return config;
-}
 
 TEST(KernelCasesTest, EveryOperationOnceWithACost) {
   std::set<KernelOp> ops;
@@ -80,25 +64,9 @@ TEST(BalancedRoutingTest, SlotsAndRowsAreTheSamePairs) {
 }
 
 TEST(KernelBenchTest, EveryOperationRunsOnTheCpu) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    auto backend = NewCpuBackend({.num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    const ModelConfig config = TinyConfig();
-    auto bench = KernelBench::Create(backend->get(), config, dtype);
-    ASSERT_TRUE(bench.ok()) << bench.status();
-    for (const KernelWorkload& workload :
-         {KernelWorkload{.decode = true, .tokens = 1, .context = 33},
-          KernelWorkload{.decode = true, .tokens = 7, .context = 15},
-          KernelWorkload{.decode = false, .tokens = 37}}) {
-      const absl::Status prepared = (*bench)->Prepare(workload);
-      ASSERT_TRUE(prepared.ok()) << prepared;
-      for (const KernelCase& c : KernelCases(config, dtype, workload)) {
-        const auto seconds = (*bench)->Time(c.op, 0.0);
-        ASSERT_TRUE(seconds.ok()) << c.name << ": " << seconds.status();
-        EXPECT_GT(*seconds, 0) << c.name;
-      }
-    }
-  }
+  auto backend = NewCpuBackend({.num_threads = 2});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  test::ExpectEveryOperationRuns(**backend);
 }
 
 TEST(GpuPeaksTest, FoundByTheDriversNameAlone) {
