@@ -1,13 +1,17 @@
 // octet score: log-probability of every token of a text, and the perplexity of
 // a file.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/synchronization/mutex.h"
 #include "base/status_macros.h"
 #include "client/client.h"
 #include "launch/command.h"
@@ -57,37 +61,99 @@ void PrintTotal(const Total& total) {
       static_cast<long long>(total.tokens), mean, perplexity, error);
 }
 
-// A text longer than `window` tokens is scored window by window, each starting
-// afresh with BOS; only the first token of the text, which has no context, is
-// left out.
+// A text cut into windows of at most `window` tokens. Each is scored afresh
+// after BOS; where a model has none, a window's first token has no context and
+// does not count. `parallel` windows are in flight at a time, so that the
+// service's ranks all have work.
+class WindowScorer {
+ public:
+  WindowScorer(Client& client, std::vector<int32_t> tokens, int bos, int window)
+      : client_(client),
+        tokens_(std::move(tokens)),
+        bos_(bos),
+        window_(window),
+        num_windows_((tokens_.size() + window - 1) / window),
+        responses_(num_windows_),
+        progress_("scoring", tokens_.size(), "tokens") {}
+
+  // Responses in the order of the text, or the first window's error.
+  absl::StatusOr<std::vector<v1::ScoreResponse>> Run(int parallel) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < parallel; ++i) {
+      threads.emplace_back([this] { Work(); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    absl::MutexLock lock(&mutex_);
+    OCTET_RETURN_IF_ERROR(error_);
+    progress_.Finish();
+    return std::move(responses_);
+  }
+
+ private:
+  void Work() {
+    while (true) {
+      const size_t index = next_++;
+      if (index >= num_windows_) return;
+      const absl::StatusOr<v1::ScoreResponse> response =
+          client_.Score(MakeRequest(index));
+      absl::MutexLock lock(&mutex_);
+      if (!response.ok()) {
+        if (error_.ok()) error_ = response.status();
+        next_ = num_windows_;  // nobody starts another
+        return;
+      }
+      responses_[index] = *response;
+      done_ += response->tokens_size() - (bos_ >= 0);
+      progress_.Update(done_);
+    }
+  }
+
+  v1::ScoreRequest MakeRequest(size_t index) const {
+    v1::ScoreRequest request;
+    v1::TokenIds& ids = *request.mutable_prompt()->mutable_token_ids();
+    if (bos_ >= 0) ids.add_ids(bos_);
+    const size_t begin = index * window_;
+    const size_t end = std::min(tokens_.size(), begin + window_);
+    for (size_t i = begin; i < end; ++i) ids.add_ids(tokens_[i]);
+    return request;
+  }
+
+  Client& client_;
+  const std::vector<int32_t> tokens_;
+  const int bos_;
+  const size_t window_;
+  const size_t num_windows_;
+  std::atomic<size_t> next_{0};
+  absl::Mutex mutex_;
+  std::vector<v1::ScoreResponse> responses_ ABSL_GUARDED_BY(mutex_);
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  int64_t done_ ABSL_GUARDED_BY(mutex_) = 0;
+  Progress progress_ ABSL_GUARDED_BY(mutex_);
+};
+
 absl::Status ScoreText(Client& client, const std::string& text, int window,
-                       bool print_tokens) {
+                       int parallel, bool print_tokens) {
   v1::TokenizeRequest tokenize;
   tokenize.set_text(text);
   OCTET_ASSIGN_OR_RETURN(const v1::TokenizeResponse tokens,
                          client.Tokenize(tokenize));
   OCTET_ASSIGN_OR_RETURN(const v1::GetInfoResponse info, client.GetInfo());
-  const int bos = info.model().bos_token_id();
-  const int count = tokens.token_ids_size();
-  if (count == 0)
+  if (tokens.token_ids().empty()) {
     return absl::InvalidArgumentError(
         "octet score: the text is empty, expected at least one token");
-  Progress progress("scoring", count, "tokens");
+  }
+  WindowScorer scorer(client,
+                      {tokens.token_ids().begin(), tokens.token_ids().end()},
+                      info.model().bos_token_id(), window);
+  OCTET_ASSIGN_OR_RETURN(const std::vector<v1::ScoreResponse> responses,
+                         scorer.Run(parallel));
   Total total;
-  for (int begin = 0; begin < count; begin += window) {
-    v1::ScoreRequest request;
-    v1::TokenIds& ids = *request.mutable_prompt()->mutable_token_ids();
-    if (bos >= 0) ids.add_ids(bos);
-    const int end = std::min(count, begin + window);
-    for (int i = begin; i < end; ++i) ids.add_ids(tokens.token_ids(i));
-    OCTET_ASSIGN_OR_RETURN(const v1::ScoreResponse response,
-                           client.Score(request));
-    for (int i = 1; i < response.tokens_size(); ++i)
+  for (const v1::ScoreResponse& response : responses) {
+    for (int i = 1; i < response.tokens_size(); ++i) {
       total.Add(response.tokens(i).sampled().logprob());
-    progress.Update(end);
+    }
     if (print_tokens) PrintTokens(response);
   }
-  progress.Finish();
   if (total.tokens == 0) {
     return absl::InvalidArgumentError(
         "octet score: the text has one token and the model no BOS: nothing to "
@@ -104,6 +170,7 @@ absl::Status RunScore(const Args& args) {
   std::string text;
   std::string file;
   int window = 512;
+  int parallel = 8;
   bool print_tokens = false;
   Flags flags("octet score",
               "Log-probability per token of a text and its perplexity.");
@@ -112,6 +179,8 @@ absl::Status RunScore(const Args& args) {
   flags.Add("file", &file, "a file to score; - for standard input");
   flags.Add("window", &window,
             "tokens per window; each starts afresh after BOS", {.min = 1});
+  flags.Add("parallel", &parallel, "windows in flight at a time",
+            {.min = 1, .max = 256});
   flags.Add("tokens", &print_tokens,
             "print every token with its log-probability");
   OCTET_ASSIGN_OR_RETURN(const bool go_on, flags.Parse(args));
@@ -124,7 +193,7 @@ absl::Status RunScore(const Args& args) {
     OCTET_ASSIGN_OR_RETURN(text, ReadTextFile(file));
   }
   Client client(server);
-  return ScoreText(client, text, window, print_tokens);
+  return ScoreText(client, text, window, parallel, print_tokens);
 }
 
 }  // namespace octet
