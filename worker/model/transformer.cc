@@ -21,6 +21,7 @@ MoeShape ShapeOf(const ModelConfig& config, DType dtype,
   shape.ffn_dim = config.ffn_dim;
   shape.dtype = dtype;
   shape.max_chunks = limits.moe_chunks;
+  shape.min_chunk_tokens = limits.min_chunk_tokens;
   return shape;
 }
 

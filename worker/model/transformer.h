@@ -36,9 +36,10 @@
 namespace octet {
 
 struct TransformerLimits {
-  int64_t max_step_tokens = 512;  // T at most
-  int64_t max_logit_rows = 128;   // rows of one Logits call
-  int moe_chunks = 1;             // MoeShape::max_chunks
+  int64_t max_step_tokens = 512;   // T at most
+  int64_t max_logit_rows = 128;    // rows of one Logits call
+  int moe_chunks = 1;              // MoeShape::max_chunks
+  int64_t min_chunk_tokens = 256;  // MoeShape::min_chunk_tokens
 };
 
 // Seconds since construction, by phase, on the host's clock.
