@@ -25,15 +25,16 @@ ARROWS = {
     "worker/comm": ["base", "kernels"],
     "worker/moe": ["base", "kernels", "worker/nn", "worker/comm"],
     "worker/model": ["base", "kernels", "worker/nn", "worker/comm", "worker/moe"],
+    "worker/device": ["base", "kernels", "worker/comm"],
     "worker/checkpoint": ["base", "kernels", "worker/model"],
     "worker/serve": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint"],
-    "worker/service": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
+    "worker/service": ["base", "kernels", "proto", "worker/device", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
                        "worker/serve"],
     "worker": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
                "worker/serve", "worker/service"],
     "coordinator": ["base", "proto", "text"],
     "client": ["base", "proto", "text"],
-    "launch": ["base", "proto", "text", "kernels", "worker", "worker/comm", "worker/moe", "worker/model",
+    "launch": ["base", "proto", "text", "kernels", "worker", "worker/device", "worker/comm", "worker/moe", "worker/model",
                "worker/checkpoint", "worker/serve", "worker/service", "coordinator", "client"],
 }
 

@@ -1,6 +1,5 @@
 #include "kernels/cuda/cuda_backend.h"
 
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +8,7 @@
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/cuda_objects.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/dense_gemm.h"
@@ -24,70 +24,17 @@
 namespace octet {
 namespace {
 
+using cuda::CheckCache;
+using cuda::CheckMatrices;
+using cuda::CheckMatrix;
+using cuda::CudaBuffer;
+using cuda::CudaEvent;
 using cuda::CudaPackedMatrix;
 using cuda::CudaStatus;
 using cuda::CudaStream;
+using cuda::ToCuda;
 
 constexpr int64_t kAttentionBlocksPerSm = 4;
-
-class CudaEvent : public Event {
- public:
-  explicit CudaEvent(cuda::OwnedEvent event) : event_(std::move(event)) {}
-  cudaEvent_t get() const { return event_.get(); }
-
- private:
-  const cuda::OwnedEvent event_;
-};
-
-class CudaBuffer : public Buffer {
- public:
-  explicit CudaBuffer(cuda::DeviceMemory memory) : memory_(std::move(memory)) {}
-  void* data() const override { return memory_.data(); }
-  size_t size_bytes() const override { return memory_.size_bytes(); }
-
- private:
-  const cuda::DeviceMemory memory_;
-};
-
-absl::StatusOr<CudaEvent*> ToCuda(Event& event) {
-  auto* cuda_event = dynamic_cast<CudaEvent*>(&event);
-  if (cuda_event != nullptr) return cuda_event;
-  return absl::InvalidArgumentError(
-      "CudaBackend: the event is another backend's, expected one from "
-      "NewEvent");
-}
-
-absl::Status CheckMatrix(const PackedMatrix& matrix) {
-  return dynamic_cast<const CudaPackedMatrix*>(&matrix)
-             ? absl::OkStatus()
-             : absl::InvalidArgumentError(
-                   "CudaBackend: the matrix is another backend's, expected one "
-                   "from NewPackedMatrix");
-}
-
-absl::Status CheckMatrices(absl::Span<const PackedMatrix* const> matrices) {
-  for (const PackedMatrix* matrix : matrices) {
-    OCTET_RETURN_IF_ERROR(CheckMatrix(*matrix));
-  }
-  return absl::OkStatus();
-}
-
-// Limits of the kernels that the seam does not have.
-absl::Status CheckCache(absl::string_view operation, const KvCacheView& cache) {
-  if (cache.head_dim > cuda::kAttentionMaxHeadDim || cache.head_dim % 2 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(operation, ": head_dim is ", cache.head_dim,
-                     ", expected an even number up to ",
-                     cuda::kAttentionMaxHeadDim, " on the cuda backend"));
-  }
-  const int64_t slots = cache.num_blocks * cache.block_tokens;
-  if (slots > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        operation, ": the cache has ", slots,
-        " slots, expected at most 2147483647 on the cuda backend"));
-  }
-  return absl::OkStatus();
-}
 
 bool IsBf16(ConstTensor tensor) { return tensor.dtype() == DType::kBF16; }
 
