@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -12,8 +11,6 @@
 namespace octet {
 namespace {
 
-std::atomic<int> g_min_level{static_cast<int>(LogLevel::kInfo)};
-
 std::string& LogTag() {
   static std::string* tag =
       new std::string;  // never destroyed: threads may log at exit
@@ -22,7 +19,6 @@ std::string& LogTag() {
 
 }  // namespace
 
-void SetMinLogLevel(LogLevel level) { g_min_level = static_cast<int>(level); }
 void SetLogTag(std::string tag) { LogTag() = std::move(tag); }
 
 namespace internal {
@@ -39,13 +35,11 @@ LogMessage::LogMessage(LogLevel level, const char* file, int line)
 }
 
 LogMessage::~LogMessage() {
-  if (static_cast<int>(level_) >= g_min_level || level_ == LogLevel::kFatal) {
-    stream_ << '\n';
-    const std::string line = stream_.str();
-    // A failed write of a log line has nowhere to be reported.
-    [[maybe_unused]] ssize_t written =
-        write(STDERR_FILENO, line.data(), line.size());
-  }
+  stream_ << '\n';
+  const std::string line = stream_.str();
+  // A failed write of a log line has nowhere to be reported.
+  [[maybe_unused]] ssize_t written =
+      write(STDERR_FILENO, line.data(), line.size());
   if (level_ == LogLevel::kFatal) std::abort();
 }
 

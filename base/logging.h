@@ -17,8 +17,6 @@ namespace octet {
 
 enum class LogLevel { kInfo = 0, kWarning = 1, kError = 2, kFatal = 3 };
 
-// Lines below `level` are dropped. Default: kInfo.
-void SetMinLogLevel(LogLevel level);
 // Put before each line, for example "rank 2". Empty by default. Call before
 // threads start.
 void SetLogTag(std::string tag);
