@@ -3,7 +3,6 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -71,11 +70,6 @@ void MpiEnvironment::AwaitTermination(absl::Duration grace) const {
     }
     absl::SleepFor(absl::Milliseconds(10));
   }
-}
-
-void MpiEnvironment::HardAbort(int code) {
-  MPI_Abort(MPI_COMM_WORLD, code);
-  std::abort();
 }
 
 }  // namespace octet

@@ -56,10 +56,6 @@ class MpiEnvironment {
   // see launch/mpi) before a rank leaves.
   void AwaitTermination(absl::Duration grace) const;
 
-  // MPI_Abort: ends the processes of all ranks at once; mpirun exits with
-  // `code`. For main(), when peers do not end by themselves.
-  [[noreturn]] void HardAbort(int code);
-
  private:
   friend class MpiChannel;
   MpiEnvironment() = default;
