@@ -143,9 +143,15 @@ struct SampledToken {
   TokenLogprobs logprobs;  // filled when num_logprobs >= 0
 };
 
+class TrainingBackend;
+
 class Backend {
  public:
   virtual ~Backend() = default;
+
+  // The operations of training (kernels/training_backend.h), of this same
+  // device; nullptr when it cannot train.
+  virtual TrainingBackend* training() { return nullptr; }
 
   // For people and reports, for example "cpu (avx512_bf16), 2 threads".
   virtual std::string Description() const = 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "worker/nn/lora.h"
 
 namespace octet {
 
@@ -25,6 +26,8 @@ struct ExpertWeights {
   std::unique_ptr<PackedMatrix>
       w13;  // [2F, H]: w1 (gate) rows, then w3 (up) rows
   std::unique_ptr<PackedMatrix> w2;  // [H, F]
+  // nullptr: not adapted.
+  std::unique_ptr<LoraWeights> w13_lora, w2_lora;
 };
 
 struct LayerWeights {
@@ -34,6 +37,8 @@ struct LayerWeights {
   OwnedTensor post_attention_norm;     // [H] f32
   std::unique_ptr<PackedMatrix> gate;  // [E, H]
   std::vector<ExpertWeights> experts;  // this rank's, by rising expert_id
+  // nullptr: not adapted.
+  std::unique_ptr<LoraWeights> qkv_lora, o_lora, gate_lora;
 };
 
 struct ModelWeights {
