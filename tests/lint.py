@@ -10,10 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 400
+HEADERS = (".h", ".cuh")
+COMPILED = (".cc", ".cu")
 
 # Folder -> folders it may include from (itself always). The order of docs: leaves first.
 ARROWS = {
@@ -46,11 +49,12 @@ def folder_of(path: str) -> str | None:
 
 
 def sources() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "*.h", "*.cc"], cwd=ROOT, capture_output=True, text=True, check=False)
+    patterns = ["*" + suffix for suffix in HEADERS + COMPILED]
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
     # Not a checkout: everything but build folders.
-    found = [path for pattern in ("*.h", "*.cc") for path in ROOT.rglob(pattern)]
+    found = [path for pattern in patterns for path in ROOT.rglob(pattern)]
     return [path for path in sorted(found) if not path.relative_to(ROOT).parts[0].startswith("build")]
 
 
@@ -94,7 +98,7 @@ def check_listed(paths: list[Path]) -> list[str]:
     problems = []
     shared = (ROOT / "cmake" / "OctetTargets.cmake").read_text()
     for path in paths:
-        if path.suffix != ".cc" or str(path.relative_to(ROOT)) in shared:
+        if path.suffix not in COMPILED or str(path.relative_to(ROOT)) in shared:
             continue
         folder = path.parent
         while True:
@@ -109,20 +113,25 @@ def check_listed(paths: list[Path]) -> list[str]:
     return problems
 
 
-def check_readmes() -> list[str]:
-    """Every folder with sources has a README.md that names each of its headers."""
-    problems = []
-    for folder in ARROWS:
-        if not (ROOT / folder).exists():
+def readme_above(folder: Path) -> Path:
+    """The README.md of `folder` or the nearest one above it."""
+    while not (folder / "README.md").exists():
+        folder = folder.parent
+    return folder / "README.md"
+
+
+def check_readmes(paths: list[Path]) -> list[str]:
+    """Every folder of the product has a README.md, and the nearest one names each header."""
+    problems = [f"{folder}: has no README.md" for folder in ARROWS
+                if (ROOT / folder).exists() and not (ROOT / folder / "README.md").exists()]
+    for path in paths:
+        if path.suffix not in HEADERS or folder_of(str(path.relative_to(ROOT))) is None:
             continue
-        readme = ROOT / folder / "README.md"
-        if not readme.exists():
-            problems.append(f"{folder}: has no README.md")
-            continue
+        readme = readme_above(path.parent)
         text = readme.read_text()
-        for header in (ROOT / folder).glob("*.h"):
-            if header.stem not in text:
-                problems.append(f"{folder}/README.md: does not name {header.name}")
+        wildcards = re.findall(r"`([\w./-]*\*)`", text)  # such as `gemm_*`
+        if path.stem not in text and not any(fnmatch(path.name, wildcard) for wildcard in wildcards):
+            problems.append(f"{readme.relative_to(ROOT)}: does not name {path.name}")
     return problems
 
 
@@ -138,7 +147,7 @@ def check_format(paths: list[Path]) -> list[str]:
 def main() -> int:
     paths = sources()
     problems = [p for path in paths for check in (check_arrows, check_seams, check_size) for p in check(path)]
-    problems += check_listed(paths) + check_readmes()
+    problems += check_listed(paths) + check_readmes(paths)
     if "--format" in sys.argv:
         problems += check_format(paths)
     for problem in problems:

@@ -104,6 +104,19 @@ __device__ __forceinline__ void SoftmaxTile(float (&s)[kKeys / 8][4],
   }
 }
 
+template <int kKeys, int kDim>
+__device__ __forceinline__ void SoftmaxTile(bool masked,
+                                            float (&s)[kKeys / 8][4],
+                                            int32_t tile, float scale,
+                                            const SeenRange (&seen)[2],
+                                            SoftmaxState<kDim>& state) {
+  if (masked) {
+    SoftmaxTile<true, kKeys>(s, tile, scale, seen, state);
+  } else {
+    SoftmaxTile<false, kKeys>(s, tile, scale, seen, state);
+  }
+}
+
 // The fold of a span into what came before it: out = out * before + o * now.
 struct SpanFold {
   float before;
