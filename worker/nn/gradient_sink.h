@@ -3,9 +3,14 @@
 // parameters, sums and the optimizer).
 //
 // A *slot* is one microbatch of the global batch: a packed row of one or more
-// sequences. Slots are numbered from 0 within one ForwardBackward over all
-// ranks. Gradients are summed per slot first, and slots in a fixed binary tree,
-// so the sums do not depend on which rank computed a slot.
+// sequences. Slots are numbered over all ranks, on from those that wait for an
+// optimizer step. Gradients are summed per slot first, and slots in a fixed
+// binary tree, so the sums do not depend on which rank computed a slot.
+//
+// A weight's calls come by rising slot and most slots come once. The exceptions
+// add up in the order of the calls: the head and the final norm get a long
+// slot's rows in several calls, and an embedding that is tied to the head gets
+// all slots of the head's products, then all slots again from AddEmbedding.
 #ifndef OCTET_WORKER_NN_GRADIENT_SINK_H_
 #define OCTET_WORKER_NN_GRADIENT_SINK_H_
 
