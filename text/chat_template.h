@@ -1,15 +1,22 @@
 // Chat messages to token ids.
 //
-//   mistral         The official Mixtral form, BOS once (the default):
-//                   <s> [INST] q [/INST] answer</s> [INST] follow-up [/INST]
-//   mistral-aurora  As Aurora trained: the same, with <s> before every turn.
-//   vanilla         The bare last user message after <s>: no history, no
-//                   system message. For base models.
+//   mistral   The official Mixtral form (the default):
+//             <s> [INST] q [/INST] answer</s> [INST] follow-up [/INST]
+//   vanilla   The bare last user message after <s>: no history, no system
+//             message. For base models.
+//   alpaca, default, llama2, vicuna, zephyr, chatml
+//             Those vendors' forms, with their system message where the form
+//             has one and the messages do not.
 //
-// Each part (system text, "[INST] q [/INST]", answer) is tokenised by itself,
-// so each has its own dummy-prefix space; </s> follows each answer. In the two
-// mistral forms a system message stands once, after the first <s> and outside
-// [INST], as in Aurora. "[INST]" is ordinary text, not a control piece.
+// <s> stands once, llama2 has it before every turn. NAME-aurora is the form
+// with <s> before every turn, as Aurora trained ("mistral-aurora").
+//
+// Each part (system text, question with its frame, answer) is tokenised by
+// itself, so each has its own dummy-prefix space; </s> follows each answer.
+// In the mistral forms a system message stands once, after the first <s> and
+// outside [INST], as in Aurora. "[INST]" is ordinary text, not a control piece.
+// chatml's <|im_start|> and <|im_end|> are pieces where the vocabulary has
+// them; else they are text, and </s> closes an answer instead of <|im_end|>.
 //
 // Messages are an optional leading `system`, then `user` and `assistant` in
 // turns, `user` first. Pure and thread-safe.
@@ -37,7 +44,8 @@ struct ChatTurn {
 // One exchange: in training the loss is on the target only.
 struct DialogueTurn {
   std::vector<int32_t> source_ids;  // what the model is given
-  // What it answers, with EOS; empty where the answer is still to come.
+  // What it answers, with EOS (chatml: <|im_end|>); empty where the answer is
+  // still to come.
   std::vector<int32_t> target_ids;
 };
 

@@ -147,6 +147,112 @@ TEST_F(ChatTest, VanillaIsTheBareLastQuestion) {
             Join({tokenizer_->Encode("yes"), {tokenizer_->eos_id()}}));
 }
 
+// Each form as the parts that are tokenised by themselves.
+TEST_F(ChatTest, TheVendorsForms) {
+  const auto text = [this](absl::string_view t) {
+    return tokenizer_->Encode(t);
+  };
+  const Ids bos = {tokenizer_->bos_id()};
+  const Ids eos = {tokenizer_->eos_id()};
+  Chat chat = TwoTurns();
+  chat.pop_back();
+  chat.insert(chat.begin(), {"system", "Be brief."});
+  const Ids brief = text("Be brief.");
+  const Ids ok = Join({text("ok"), eos});
+  const auto render = [&](absl::string_view name) {
+    return RenderChat(*tokenizer_, chat, name).value();
+  };
+  EXPECT_EQ(
+      render("alpaca"),
+      Join({bos, brief, text("\n\n"),
+            text("### Instruction:\nhi\n\n### Response:\n"), ok, text("\n\n"),
+            text("### Instruction:\nbye\n\n### Response:\n")}));
+  EXPECT_EQ(render("default"),
+            Join({bos, brief, text("\n"), text("Human: hi\nAssistant:"), ok,
+                  text("\n"), text("Human: bye\nAssistant:")}));
+  EXPECT_EQ(render("default-aurora"),
+            Join({bos, brief, text("\n"), text("Human: hi\nAssistant:"), ok,
+                  text("\n"), bos, text("Human: bye\nAssistant:")}));
+  EXPECT_EQ(
+      render("llama2"),
+      Join({bos, text("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nhi [/INST]"), ok,
+            bos, text("[INST] bye [/INST]")}));
+  EXPECT_EQ(render("vicuna"), Join({bos, brief, text("USER: hi ASSISTANT:"), ok,
+                                    text("USER: bye ASSISTANT:")}));
+  EXPECT_EQ(render("zephyr"),
+            Join({bos, text("<|system|>\nBe brief."), eos, text("\n"),
+                  text("<|user|>\nhi"), eos, text("\n<|assistant|>\n"), ok,
+                  text("\n"), text("<|user|>\nbye"), eos,
+                  text("\n<|assistant|>\n")}));
+  EXPECT_EQ(
+      render("chatml"),
+      Join({bos, text("<|im_start|>system\nBe brief.<|im_end|>"), text("\n"),
+            text("<|im_start|>user\nhi<|im_end|>\n<|im_start|>"
+                 "assistant\n"),
+            ok, text("\n"),
+            text("<|im_start|>user\nbye<|im_end|>\n<|im_start|>"
+                 "assistant\n")}));
+}
+
+TEST_F(ChatTest, AFormsOwnSystemMessageStandsWhereNoneIsGiven) {
+  const auto starts_with = [&](absl::string_view name,
+                               absl::string_view system) {
+    const Ids ids = RenderChat(*tokenizer_, Hi(), name).value();
+    const Ids head = Join({{tokenizer_->bos_id()}, tokenizer_->Encode(system)});
+    return ids.size() > head.size() &&
+           std::equal(head.begin(), head.end(), ids.begin());
+  };
+  EXPECT_TRUE(starts_with("alpaca",
+                          "Below is an instruction that describes a task. "
+                          "Write a response that appropriately completes the "
+                          "request."));
+  for (const char* name : {"default", "vicuna"}) {
+    EXPECT_TRUE(starts_with(
+        name,
+        "A chat between a curious user and an artificial intelligence "
+        "assistant. The assistant gives helpful, detailed, and polite answers "
+        "to the user's questions."));
+  }
+  EXPECT_EQ(RenderChat(*tokenizer_, Hi(), "zephyr").value(),
+            Join({{tokenizer_->bos_id()},
+                  tokenizer_->Encode("<|user|>\nhi"),
+                  {tokenizer_->eos_id()},
+                  tokenizer_->Encode("\n<|assistant|>\n")}));
+}
+
+TEST(ChatMarkersTest, ChatmlUsesThePiecesOfTheVocabulary) {
+  const auto tokenizer =
+      Tokenizer::Parse(test::ModelBuilder()
+                           .AddBytes()
+                           .Add("<|im_start|>", 0, PieceType::kUserDefined)
+                           .Add("<|im_end|>", 0, PieceType::kControl)
+                           .Build(),
+                       "m")
+          .value();
+  const Ids start = {tokenizer->PieceToId("<|im_start|>").value()};
+  const Ids end = {tokenizer->PieceToId("<|im_end|>").value()};
+  const auto text = [&](absl::string_view t) { return tokenizer->Encode(t); };
+  const auto turns =
+      EncodeDialogue(*tokenizer, TwoTurns(), "chatml-aurora").value();
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[0].source_ids, Join({{tokenizer->bos_id()},
+                                       start,
+                                       text("user\nhi"),
+                                       end,
+                                       text("\n"),
+                                       start,
+                                       text("assistant\n")}));
+  EXPECT_EQ(turns[0].target_ids, Join({text("ok"), end}));
+  EXPECT_EQ(turns[1].source_ids, Join({text("\n"),
+                                       {tokenizer->bos_id()},
+                                       start,
+                                       text("user\nbye"),
+                                       end,
+                                       text("\n"),
+                                       start,
+                                       text("assistant\n")}));
+}
+
 TEST_F(ChatTest, ADialogueMayAwaitItsLastAnswer) {
   const auto turns = EncodeDialogue(*tokenizer_, Hi(), "mistral").value();
   ASSERT_EQ(turns.size(), 1u);
@@ -184,9 +290,11 @@ TEST_F(ChatTest, WrongMessagesAreNamed) {
 }
 
 TEST_F(ChatTest, AnUnknownTemplateListsTheKnownOnes) {
-  EXPECT_EQ(Error(Hi(), "chatml"),
-            "chat template 'chatml' is not known, expected one of: mistral, "
-            "mistral-aurora, vanilla");
+  EXPECT_EQ(Error(Hi(), "qwen"),
+            "chat template 'qwen' is not known, expected one of: mistral, "
+            "mistral-aurora, vanilla, alpaca, alpaca-aurora, default, "
+            "default-aurora, llama2, vicuna, vicuna-aurora, zephyr, "
+            "zephyr-aurora, chatml, chatml-aurora");
 }
 
 TEST_F(ChatTest, ATokenizerWithoutEosIsRefused) {
