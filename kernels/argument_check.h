@@ -1,10 +1,11 @@
-// The sentences of kernels/ops.cc: "OPERATION: ARGUMENT is FOUND, expected
-// EXPECTED".
+// The sentences of kernels/ops.cc and training_ops.cc: "OPERATION: ARGUMENT is
+// FOUND, expected EXPECTED".
 #ifndef OCTET_KERNELS_ARGUMENT_CHECK_H_
 #define OCTET_KERNELS_ARGUMENT_CHECK_H_
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -33,8 +34,28 @@ class ArgumentCheck {
                            absl::Span<const PackedMatrix* const> matrices,
                            int64_t k, DType dtype) const;
 
+  // One of `dtypes`, `num_elements` of any shape (kAny = any number), and data
+  // where there are elements.
+  absl::Status ElementsAre(absl::string_view argument, ConstTensor tensor,
+                           int64_t num_elements,
+                           std::initializer_list<DType> dtypes) const;
+
+  // num_groups + 1 entries that rise from 0 to the rows of `argument`.
+  absl::Status RowOffsetsAre(absl::Span<const int64_t> offsets,
+                             size_t num_groups, absl::string_view argument,
+                             int64_t num_rows) const;
+
   // Dimensions positive, keys and values there, f32 or bf16.
   absl::Status CacheIsValid(const KvCacheView& cache) const;
+
+  // Query heads, an even head size, a base above 0.
+  absl::Status RopeIs(const RopeParams& params) const;
+
+  // Row ranges within num_rows rows, positions not negative, and block tables
+  // that reach every position that a row sees, with ids of the cache's blocks.
+  absl::Status SequencesAre(absl::Span<const AttentionSequence> sequences,
+                            int64_t num_rows, const KvCacheView& cache,
+                            int sliding_window) const;
 
   template <typename Found, typename Expected>
   absl::Status Error(absl::string_view argument, const Found& found,
@@ -50,8 +71,15 @@ class ArgumentCheck {
   }
 
  private:
+  absl::Status BlockTableIs(const AttentionSequence& sequence,
+                            const std::string& name, const KvCacheView& cache,
+                            int sliding_window) const;
+
   absl::string_view operation_;
 };
+
+// "rows[3]".
+std::string Element(absl::string_view name, size_t index);
 
 }  // namespace octet
 

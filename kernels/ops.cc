@@ -12,29 +12,6 @@ namespace {
 
 constexpr int64_t kAny = ArgumentCheck::kAny;
 
-std::string Element(absl::string_view name, size_t index) {
-  return absl::StrCat(name, "[", index, "]");
-}
-
-// Entries rise from 0 to num_rows.
-absl::Status CheckOffsets(const ArgumentCheck& check,
-                          absl::Span<const int64_t> offsets, size_t num_groups,
-                          int64_t num_rows) {
-  OCTET_RETURN_IF_ERROR(check.Require(offsets.size() == num_groups + 1,
-                                      "the number of row_offsets",
-                                      offsets.size(), num_groups + 1));
-  OCTET_RETURN_IF_ERROR(check.Require(
-      offsets.front() == 0, Element("row_offsets", 0), offsets.front(), 0));
-  for (size_t i = 1; i < offsets.size(); ++i) {
-    OCTET_RETURN_IF_ERROR(
-        check.Require(offsets[i] >= offsets[i - 1], Element("row_offsets", i),
-                      offsets[i], absl::StrCat("at least ", offsets[i - 1])));
-  }
-  return check.Require(offsets.back() == num_rows,
-                       Element("row_offsets", num_groups), offsets.back(),
-                       absl::StrCat(num_rows, ", the rows of x"));
-}
-
 // Shared by the two grouped products; `split` is 2 where n holds W1 and W3.
 absl::Status CheckGrouped(const ArgumentCheck& check, ConstTensor x,
                           absl::string_view w_name,
@@ -48,55 +25,7 @@ absl::Status CheckGrouped(const ArgumentCheck& check, ConstTensor x,
         w[0]->n() % split == 0, absl::StrCat("the number of rows of ", w_name),
         w[0]->n(), "even"));
   }
-  return CheckOffsets(check, row_offsets, w.size(), x.dim(0));
-}
-
-// Block ids from the first position that a row of the sequence can see.
-absl::Status CheckBlockTable(const ArgumentCheck& check,
-                             const AttentionSequence& sequence,
-                             const std::string& name, const KvCacheView& cache,
-                             int sliding_window) {
-  const int64_t end = sequence.first_position + sequence.num_rows;
-  const int64_t needed = (end + cache.block_tokens - 1) / cache.block_tokens;
-  const auto& table = sequence.block_table;
-  OCTET_RETURN_IF_ERROR(check.Require(
-      static_cast<int64_t>(table.size()) >= needed,
-      absl::StrCat("the number of blocks of ", name), table.size(),
-      absl::StrCat("at least ", needed, " for ", end, " positions")));
-  int64_t first = 0;
-  if (sliding_window > 0 && sequence.first_position >= sliding_window) {
-    first = (sequence.first_position - sliding_window + 1) / cache.block_tokens;
-  }
-  for (int64_t i = first; i < needed; ++i) {
-    OCTET_RETURN_IF_ERROR(
-        check.Require(table[i] >= 0 && table[i] < cache.num_blocks,
-                      Element(absl::StrCat(name, ".block_table"), i), table[i],
-                      absl::StrCat("0 to ", cache.num_blocks - 1)));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckSequences(const ArgumentCheck& check,
-                            absl::Span<const AttentionSequence> sequences,
-                            int64_t num_rows, const KvCacheView& cache,
-                            int sliding_window) {
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const AttentionSequence& sequence = sequences[i];
-    const std::string name = Element("sequences", i);
-    OCTET_RETURN_IF_ERROR(check.Require(
-        sequence.num_rows >= 0 && sequence.row_begin >= 0 &&
-            sequence.row_begin <= num_rows - sequence.num_rows,
-        absl::StrCat("the row range of ", name),
-        absl::StrCat(sequence.row_begin, " + ", sequence.num_rows),
-        absl::StrCat("within ", num_rows, " rows")));
-    OCTET_RETURN_IF_ERROR(check.Require(sequence.first_position >= 0,
-                                        absl::StrCat(name, ".first_position"),
-                                        sequence.first_position, "0 or more"));
-    if (sequence.num_rows == 0) continue;
-    OCTET_RETURN_IF_ERROR(
-        CheckBlockTable(check, sequence, name, cache, sliding_window));
-  }
-  return absl::OkStatus();
+  return check.RowOffsetsAre(row_offsets, w.size(), "x", x.dim(0));
 }
 
 absl::Status CheckIds(const ArgumentCheck& check, const std::string& name,
@@ -222,15 +151,8 @@ absl::Status RopeAndCache(Backend& backend, ConstTensor qkv,
                           const RopeParams& params, const KvCacheView& cache,
                           Tensor q_out, Stream& stream) {
   const ArgumentCheck check("RopeAndCache");
+  OCTET_RETURN_IF_ERROR(check.RopeIs(params));
   const int64_t dim = params.head_dim;
-  OCTET_RETURN_IF_ERROR(check.Require(dim > 0 && dim % 2 == 0,
-                                      "params.head_dim", dim,
-                                      "an even number, 2 or more"));
-  OCTET_RETURN_IF_ERROR(check.Require(params.num_heads > 0, "params.num_heads",
-                                      params.num_heads, "1 or more"));
-  OCTET_RETURN_IF_ERROR(
-      check.Require(params.theta > 0.0f && std::isfinite(params.theta),
-                    "params.theta", params.theta, "more than 0"));
   OCTET_RETURN_IF_ERROR(check.CacheIsValid(cache));
   OCTET_RETURN_IF_ERROR(check.Require(cache.head_dim == dim, "cache.head_dim",
                                       cache.head_dim, dim));
@@ -269,7 +191,7 @@ absl::Status PagedAttention(Backend& backend, ConstTensor q,
   OCTET_RETURN_IF_ERROR(check.TensorIs("out", out, {q.dim(0), q.dim(1)},
                                        {DType::kF32, DType::kBF16}));
   OCTET_RETURN_IF_ERROR(
-      CheckSequences(check, sequences, q.dim(0), cache, sliding_window));
+      check.SequencesAre(sequences, q.dim(0), cache, sliding_window));
   if (q.dim(0) == 0) return absl::OkStatus();
   return backend.PagedAttention(q, cache, sequences, sliding_window, out,
                                 stream);

@@ -10,6 +10,8 @@
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/cpu_objects.h"
+#include "kernels/cpu/cpu_training.h"
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -23,11 +25,13 @@
 namespace octet {
 namespace {
 
+using cpu::CheckMatrices;
+using cpu::CheckMatrix;
+using cpu::CheckStream;
 using cpu::CpuPackedMatrix;
+using cpu::CpuStream;
 
-// Work is done when the call that asks for it returns: there is nothing to
-// order. The classes exist to tell another backend's objects apart.
-class CpuStream : public Stream {};
+// Nothing to remember, as of a stream.
 class CpuEvent : public Event {};
 
 class CpuBuffer : public Buffer {
@@ -40,14 +44,6 @@ class CpuBuffer : public Buffer {
   const cpu::AlignedMemory memory_;
 };
 
-absl::Status CheckStream(Stream& stream) {
-  return dynamic_cast<CpuStream*>(&stream)
-             ? absl::OkStatus()
-             : absl::InvalidArgumentError(
-                   "CpuBackend: the stream is another backend's, expected one "
-                   "from NewStream");
-}
-
 absl::Status CheckEvent(Event& event) {
   return dynamic_cast<CpuEvent*>(&event)
              ? absl::OkStatus()
@@ -56,28 +52,16 @@ absl::Status CheckEvent(Event& event) {
                    "from NewEvent");
 }
 
-absl::Status CheckMatrix(const PackedMatrix& matrix) {
-  return dynamic_cast<const CpuPackedMatrix*>(&matrix)
-             ? absl::OkStatus()
-             : absl::InvalidArgumentError(
-                   "CpuBackend: the matrix is another backend's, expected one "
-                   "from NewPackedMatrix");
-}
-
-absl::Status CheckMatrices(absl::Span<const PackedMatrix* const> matrices) {
-  for (const PackedMatrix* matrix : matrices) {
-    OCTET_RETURN_IF_ERROR(CheckMatrix(*matrix));
-  }
-  return absl::OkStatus();
-}
-
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuBackendOptions& options)
       : isa_(options.isa),
         pool_(options.num_threads),
         context_(options.isa, pool_),
-        gemm_(options.isa, &pool_) {}
+        gemm_(options.isa, &pool_),
+        training_(context_, gemm_, rope_table_) {}
+
+  TrainingBackend* training() override { return &training_; }
 
   std::string Description() const override {
     return absl::StrCat("cpu (", cpu::Name(isa_), "), ", pool_.num_threads(),
@@ -229,6 +213,7 @@ class CpuBackend : public Backend {
   cpu::CpuContext context_;
   cpu::GemmWorkspace gemm_;
   cpu::RopeTable rope_table_;
+  cpu::CpuTraining training_;
 };
 
 }  // namespace
