@@ -8,7 +8,7 @@
 #include "absl/time/time.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "worker/serve/group_messages.h"
+#include "worker/comm/group_messages.h"
 
 namespace octet {
 namespace {

@@ -15,7 +15,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "worker/checkpoint/hf_checkpoint.h"
 #include "worker/checkpoint/hf_loader.h"
-#include "worker/serve/group_messages.h"
+#include "worker/comm/group_messages.h"
 #include "worker/service/coordinator_link.h"
 #include "worker/service/host_memory.h"
 

@@ -15,7 +15,6 @@
 #include "tests/worker/model/tiny_model.h"
 #include "tests/worker/serve/plans.h"
 #include "tests/worker/serve/scripted_source.h"
-#include "worker/serve/group_messages.h"
 
 namespace octet {
 namespace {
@@ -240,38 +239,6 @@ TEST(GroupLoopTest, ARankThatStopsIsNamedWithinTheTimeout) {
   EXPECT_THAT(failure.missing_ranks(), ElementsAre(2));
   EXPECT_GE(failure.waited_seconds(), 0.2);
   EXPECT_THAT(failure.message(), HasSubstr("2"));
-}
-
-TEST(GroupMessagesTest, AnySizeArrivesWhole) {
-  for (int num_ranks : {1, 2, 4, 7}) {
-    for (size_t size : {0, 1, 1015, 1016, 1017, 100000}) {
-      const auto message = [&](int rank) {
-        return std::string(rank % 2 == 0 ? size : size / 2,
-                           static_cast<char>('a' + rank));
-      };
-      const auto results =
-          test::RunRanks(num_ranks, [&](Communicator& communicator) {
-            OpInfo op;
-            op.operation = "test";
-            const int rank = communicator.rank();
-            OCTET_ASSIGN_OR_RETURN(
-                const std::string got,
-                BroadcastMessage(communicator, message(rank), op));
-            EXPECT_EQ(got, message(0));
-            OCTET_ASSIGN_OR_RETURN(
-                const std::vector<std::string> all,
-                GatherMessages(communicator, message(rank), op));
-            EXPECT_EQ(all.size(), rank == 0 ? num_ranks : 0u);
-            for (size_t r = 0; r < all.size(); ++r) {
-              EXPECT_EQ(all[r], message(static_cast<int>(r)));
-            }
-            return absl::OkStatus();
-          });
-      for (const absl::Status& status : results) {
-        EXPECT_TRUE(status.ok()) << status;
-      }
-    }
-  }
 }
 
 }  // namespace

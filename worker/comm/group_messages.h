@@ -1,12 +1,13 @@
 // Small messages of unknown size over a Communicator: from rank 0 to all, and
-// from all to rank 0. A message that fits the envelope costs one collective,
-// a larger one two.
-#ifndef OCTET_WORKER_SERVE_GROUP_MESSAGES_H_
-#define OCTET_WORKER_SERVE_GROUP_MESSAGES_H_
+// from all to rank 0; and agreement on an outcome. A message that fits the
+// envelope costs one collective, a larger one two.
+#ifndef OCTET_WORKER_COMM_GROUP_MESSAGES_H_
+#define OCTET_WORKER_COMM_GROUP_MESSAGES_H_
 
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "worker/comm/communicator.h"
@@ -25,6 +26,12 @@ absl::StatusOr<std::string> BroadcastMessage(Communicator& communicator,
 absl::StatusOr<std::vector<std::string>> GatherMessages(
     Communicator& communicator, absl::string_view message, const OpInfo& op);
 
+// What the ranks found, so that all go on or none does: OK when `own` is OK on
+// every rank, else on every rank the error of the lowest rank that has one
+// (its sentence cut at 1000 bytes).
+absl::Status AgreeOnStatus(Communicator& communicator, const absl::Status& own,
+                           const OpInfo& op);
+
 }  // namespace octet
 
-#endif  // OCTET_WORKER_SERVE_GROUP_MESSAGES_H_
+#endif  // OCTET_WORKER_COMM_GROUP_MESSAGES_H_

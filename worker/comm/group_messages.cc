@@ -1,4 +1,4 @@
-#include "worker/serve/group_messages.h"
+#include "worker/comm/group_messages.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -21,6 +21,13 @@ struct Envelope {
   char first[kInlineBytes] = {};
 };
 static_assert(sizeof(Envelope) == 1024);
+
+// How a rank's work ended.
+struct Outcome {
+  int32_t code = 0;
+  int32_t text_bytes = 0;
+  char text[1000] = {};
+};
 
 // More than any plan or result: a size beyond it is not one.
 constexpr int64_t kMaxBytes = int64_t{1} << 32;
@@ -110,6 +117,26 @@ absl::StatusOr<std::vector<std::string>> GatherMessages(
   }
   if (!root) messages.clear();
   return messages;
+}
+
+absl::Status AgreeOnStatus(Communicator& communicator, const absl::Status& own,
+                           const OpInfo& op) {
+  Outcome outcome;
+  outcome.code = static_cast<int32_t>(own.code());
+  outcome.text_bytes = static_cast<int32_t>(
+      std::min(own.message().size(), sizeof(outcome.text)));
+  std::copy_n(own.message().data(), outcome.text_bytes, outcome.text);
+  std::vector<Outcome> outcomes(communicator.size());
+  OCTET_RETURN_IF_ERROR(
+      communicator.AllGather(&outcome, outcomes.data(), sizeof(outcome), op));
+  for (const Outcome& found : outcomes) {
+    if (found.code == 0) continue;
+    const size_t bytes =
+        std::clamp<int64_t>(found.text_bytes, 0, sizeof(found.text));
+    return absl::Status(static_cast<absl::StatusCode>(found.code),
+                        absl::string_view(found.text, bytes));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace octet
