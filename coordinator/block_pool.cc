@@ -96,4 +96,15 @@ int64_t BlockPool::Publish(int32_t block, int64_t parent_content,
   return it->second.content_id;
 }
 
+void BlockPool::ForgetContents() {
+  OCTET_CHECK(num_held() == 0) << num_held() << " blocks are held";
+  for (int32_t id : cached_) {
+    blocks_[id].published = false;
+    blocks_[id].key = {};
+    free_.push_back(id);
+  }
+  cached_.clear();
+  published_.clear();
+}
+
 }  // namespace octet

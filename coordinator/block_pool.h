@@ -67,6 +67,10 @@ class BlockPool {
   int64_t Publish(int32_t block, int64_t parent_content,
                   absl::Span<const int32_t> tokens);
 
+  // The contents of all blocks are worth nothing any more. REQUIRES: no block
+  // is held.
+  void ForgetContents();
+
  private:
   struct Key {
     int64_t parent_content;

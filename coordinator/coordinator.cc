@@ -13,6 +13,7 @@
 #include "coordinator/grpc_worker_link.h"
 #include "coordinator/inference_service.h"
 #include "coordinator/step_loop.h"
+#include "coordinator/training_service.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -22,6 +23,7 @@ namespace octet {
 namespace {
 
 constexpr char kInferenceService[] = "octet.v1.Inference";
+constexpr char kTrainingService[] = "octet.v1.Training";
 constexpr int kMaxMessageBytes = 64 << 20;
 // How long calls that were told to end may take to do so.
 constexpr std::chrono::seconds kServerGrace(2);
@@ -76,7 +78,8 @@ class Coordinator::Impl {
         loop_(LoopOptions(options, [this](bool up) { SetServing(up); }),
               *tokenizer_, link_, events_),
         inference_(loop_, *tokenizer_),
-        cluster_(loop_, events_, options.model_name) {
+        cluster_(loop_, events_, options.model_name),
+        training_(loop_) {
     link_.SetListener(&loop_);
   }
 
@@ -92,6 +95,7 @@ class Coordinator::Impl {
                              &port_);
     builder.RegisterService(&inference_);
     builder.RegisterService(&cluster_);
+    builder.RegisterService(&training_);
     builder.RegisterService(&link_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
@@ -125,8 +129,9 @@ class Coordinator::Impl {
 
  private:
   void SetServing(bool serving) {
-    server_->GetHealthCheckService()->SetServingStatus(kInferenceService,
-                                                       serving);
+    for (const char* service : {kInferenceService, kTrainingService}) {
+      server_->GetHealthCheckService()->SetServingStatus(service, serving);
+    }
   }
 
   const std::unique_ptr<Tokenizer> tokenizer_;
@@ -135,6 +140,7 @@ class Coordinator::Impl {
   StepLoop loop_;
   InferenceService inference_;
   ClusterService cluster_;
+  TrainingService training_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   absl::Mutex mu_;

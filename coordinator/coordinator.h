@@ -1,11 +1,11 @@
 // The coordinator as one object: a gRPC server with octet.v1.Inference,
-// octet.v1.Cluster, octet.v1.WorkerLink, grpc.health.v1 and reflection, and the
-// step loop behind them. Owns no tensor, links no MPI or CUDA, and outlives
-// worker groups.
+// octet.v1.Training, octet.v1.Cluster, octet.v1.WorkerLink, grpc.health.v1 and
+// reflection, and the step loop behind them. Owns no tensor, links no MPI or
+// CUDA, and outlives worker groups.
 //
-// Health: "" is SERVING while the process lives; "octet.v1.Inference" is
-// SERVING while a group is connected and no step takes longer than
-// `stall_after`.
+// Health: "" is SERVING while the process lives; "octet.v1.Inference"
+// and "octet.v1.Training" are SERVING while a group is connected and no forward
+// step takes longer than `stall_after`.
 //
 // Thread-safe. Several may live in one process.
 #ifndef OCTET_COORDINATOR_COORDINATOR_H_

@@ -145,6 +145,16 @@ void RequestEngine::CollectStats(StatsDone done) {
   }
 }
 
+void RequestEngine::Train(v1::TrainPlan call, TrainingRuns::Done done) {
+  if (!refusal_.ok()) {
+    done(refusal_);
+  } else if (!connected()) {
+    done(absl::UnavailableError("no worker group is connected"));
+  } else {
+    training_.Submit(std::move(call), std::move(done));
+  }
+}
+
 void RequestEngine::Forget(RequestKey key) {
   const auto it = requests_.find(key);
   for (SequenceId id : open_sequences_[key]) {
@@ -172,6 +182,7 @@ void RequestEngine::Resume(RequestKey key) {
 
 void RequestEngine::FailAll(const absl::Status& status) {
   FailStats(status);
+  training_.LoseGroup(status);
   while (!requests_.empty()) {
     const auto it = requests_.begin();
     it->second->Fail(status);
@@ -210,16 +221,29 @@ std::optional<v1::Plan> RequestEngine::NextPlan(absl::Time now) {
   if (!stats_waiting_.empty()) {
     next.plan.mutable_collect_expert_stats();
   } else {
-    next.schedule = scheduler_->Schedule();
-    ReportPreemptions(next.schedule, now);
-    if (!AddChunks(next.schedule, now, next.plan.mutable_forward())) {
-      return std::nullopt;
+    // Training calls and forward steps take turns.
+    const bool forward_first = trained_last_;
+    trained_last_ = false;
+    if (!forward_first || !PlanForward(now, &next)) {
+      std::optional<v1::TrainPlan> call = training_.TakeNext();
+      if (call.has_value()) {
+        *next.plan.mutable_train() = *std::move(call);
+        trained_last_ = true;
+      } else if (forward_first || !PlanForward(now, &next)) {
+        return std::nullopt;
+      }
     }
   }
   next.plan.set_step_id(next_step_id_++);
   next.since = now;
   in_flight_ = std::move(next);
   return in_flight_->plan;
+}
+
+bool RequestEngine::PlanForward(absl::Time now, InFlight* next) {
+  next->schedule = scheduler_->Schedule();
+  ReportPreemptions(next->schedule, now);
+  return AddChunks(next->schedule, now, next->plan.mutable_forward());
 }
 
 bool RequestEngine::AddChunks(const StepSchedule& schedule, absl::Time now,
@@ -273,6 +297,12 @@ absl::Status RequestEngine::HandleResult(const v1::StepResult& result,
     for (StatsDone& stats_done : std::exchange(stats_waiting_, {})) {
       stats_done(result.expert_stats());
     }
+    return absl::OkStatus();
+  }
+  if (done.plan.has_train()) {
+    OCTET_ASSIGN_OR_RETURN(const bool weights_changed,
+                           training_.HandleResult(result.train()));
+    if (weights_changed) scheduler_->ForgetComputed();
     return absl::OkStatus();
   }
   absl::flat_hash_map<SequenceId, const v1::SequenceResult*> by_id;

@@ -25,6 +25,7 @@
 #include "coordinator/active_request.h"
 #include "coordinator/event_hub.h"
 #include "coordinator/scheduler.h"
+#include "coordinator/training_runs.h"
 #include "proto/cluster.pb.h"
 #include "proto/worker.pb.h"
 #include "text/tokenizer.h"
@@ -62,6 +63,9 @@ class RequestEngine {
   void SubmitScore(RequestKey key, int64_t epoch, ScoreSpec spec,
                    ScoreDone done, absl::Time now);
   void CollectStats(StatsDone done);
+  // A call of the Training service; TrainingRuns::Submit.
+  void Train(v1::TrainPlan call, TrainingRuns::Done done);
+  const TrainingRuns& training() const { return training_; }
   // The client has gone, or reads again. Unknown keys are ignored.
   void Cancel(RequestKey key);
   void Resume(RequestKey key);
@@ -76,12 +80,17 @@ class RequestEngine {
   // An error is a breach of protocol, after which the group is of no use.
   absl::Status HandleResult(const v1::StepResult& result, absl::Time now);
 
-  bool idle() const { return requests_.empty() && !in_flight_.has_value(); }
+  bool idle() const {
+    return requests_.empty() && training_.idle() && !in_flight_.has_value();
+  }
   // Infinite when no request has a deadline.
   absl::Time next_deadline() const;
-  // When the step in flight was sent; infinite when there is none.
+  // When the step in flight was sent; infinite when there is none, and for a
+  // training call, which takes as long as its batch is large.
   absl::Time in_flight_since() const {
-    return in_flight_.has_value() ? in_flight_->since : absl::InfiniteFuture();
+    return in_flight_.has_value() && !in_flight_->plan.has_train()
+               ? in_flight_->since
+               : absl::InfiniteFuture();
   }
   // All fields but the version, the model's name and the uptime.
   void FillInfo(v1::GetInfoResponse* info) const;
@@ -104,6 +113,7 @@ class RequestEngine {
   void Forget(RequestKey key);
   void FailStats(const absl::Status& status);
 
+  bool PlanForward(absl::Time now, InFlight* next);
   bool AddChunks(const StepSchedule& schedule, absl::Time now,
                  v1::ForwardPlan* plan);
   void ReportPreemptions(const StepSchedule& schedule, absl::Time now);
@@ -128,6 +138,8 @@ class RequestEngine {
   absl::flat_hash_set<std::string> request_ids_;
   absl::flat_hash_map<SequenceId, SequenceOwner> owners_;
   std::vector<StatsDone> stats_waiting_;
+  TrainingRuns training_;
+  bool trained_last_ = false;  // the last plan was a training call
   absl::Status refusal_;
   SequenceId next_sequence_id_ = 1;
   int64_t next_step_id_ = 1;

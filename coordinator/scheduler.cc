@@ -270,6 +270,17 @@ void Scheduler::Preempt(Sequence* sequence, StepSchedule* schedule) {
   waiting_[sequence->order] = sequence;
 }
 
+void Scheduler::ForgetComputed() {
+  for (Rank& rank : ranks_) {
+    while (!rank.running.empty()) {
+      Sequence* sequence = rank.running.begin()->second;
+      ReleaseBlocks(sequence);
+      waiting_[sequence->order] = sequence;
+    }
+    rank.pool.ForgetContents();
+  }
+}
+
 void Scheduler::ReleaseBlocks(Sequence* sequence) {
   Rank& rank = ranks_[sequence->home_rank];
   rank.pool.Release(sequence->blocks);

@@ -85,6 +85,11 @@ class Scheduler {
   // Adds a sampled token. REQUIRES: all tokens before it are computed.
   void Append(SequenceId id, int32_t token);
 
+  // The weights are other ones: nothing computed so far is of use. Running
+  // sequences wait again, with all their tokens. REQUIRES: no schedule that is
+  // not committed.
+  void ForgetComputed();
+
   // nullptr when unknown; valid until the next call that is not const.
   const Sequence* Find(SequenceId id) const;
   const BlockPool& pool(int32_t rank) const { return ranks_[rank].pool; }

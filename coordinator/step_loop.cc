@@ -112,6 +112,19 @@ void StepLoop::CollectStats(RequestEngine::StatsDone done) {
   }
 }
 
+void StepLoop::Train(v1::TrainPlan call, TrainingRuns::Done done) {
+  const bool posted =
+      Post([this, done, call = std::move(call)](absl::Time) mutable {
+        engine_.Train(std::move(call), done);
+      });
+  if (!posted) done(ShuttingDown());
+}
+
+bool StepLoop::LookAtTraining(std::function<void(const TrainingRuns&)> look) {
+  return Post(
+      [this, look = std::move(look)](absl::Time) { look(engine_.training()); });
+}
+
 absl::Status StepLoop::CheckHello(const v1::Hello& hello) {
   if (hello.protocol_version() != kProtocolVersion) {
     return WrongHello("protocol_version", hello.protocol_version(),

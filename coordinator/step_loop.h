@@ -79,6 +79,10 @@ class StepLoop final : public WorkerLink::Listener {
   RequestKey Score(int64_t epoch, ScoreSpec spec, ScoreDone done);
   void Cancel(RequestKey key);
   void CollectStats(RequestEngine::StatsDone done);
+  // TrainingRuns::Submit; UNAVAILABLE when no group is connected.
+  void Train(v1::TrainPlan call, TrainingRuns::Done done);
+  // Runs `look` on the loop's thread; false after Stop.
+  bool LookAtTraining(std::function<void(const TrainingRuns&)> look);
   std::shared_ptr<GenerateQueue> MakeQueue() const {
     return std::make_shared<GenerateQueue>(options_.max_queued_chunks);
   }

@@ -216,6 +216,24 @@ TEST(SchedulerTest, ACachedPrefixAttracts) {
   EXPECT_EQ(scheduler.Find(2)->num_cached, 80);
 }
 
+TEST(SchedulerTest, NewWeightsMakeAllThatIsComputedWorthless) {
+  Scheduler scheduler(OneRank(100, 64));
+  scheduler.Add(MakeSequence(1, 8));
+  Step(scheduler);
+  scheduler.Remove(1);
+  scheduler.Add(MakeSequence(2, 8));
+  Step(scheduler);
+  EXPECT_EQ(Step(scheduler), (Computed{{2, 1}}));
+  scheduler.ForgetComputed();
+  EXPECT_EQ(scheduler.blocks_held(), 0);
+  // The running one is computed again with what it has sampled; a prompt that
+  // was cached is not found.
+  scheduler.Add(MakeSequence(3, 8, -1, 10000));
+  EXPECT_EQ(Step(scheduler), (Computed{{2, 10}, {3, 8}}));
+  EXPECT_EQ(scheduler.Find(3)->num_cached, 0);
+  EXPECT_EQ(scheduler.num_preemptions(), 0);
+}
+
 TEST(SchedulerTest, RemoveFreesEverything) {
   Scheduler scheduler(OneRank(100, 8));
   scheduler.Add(MakeSequence(1, 20));

@@ -136,6 +136,10 @@ bool FakeWorkerGroup::Serve(const v1::Plan& plan, Stream* stream) {
     result->mutable_expert_stats()->add_ranks()->set_bytes_sent(123);
     return stream->Write(message);
   }
+  if (plan.has_train()) {
+    Train(plan.train(), result->mutable_train());
+    return stream->Write(message);
+  }
   if (options_.step_time > absl::ZeroDuration()) {
     absl::SleepFor(options_.step_time);
   }
@@ -154,6 +158,34 @@ bool FakeWorkerGroup::Serve(const v1::Plan& plan, Stream* stream) {
     *message.mutable_failure() = *std::exchange(failure_, nullptr);
   }
   return stream->Write(message);
+}
+
+void FakeWorkerGroup::Train(const v1::TrainPlan& call,
+                            v1::TrainResult* result) {
+  if (call.has_create_run()) {
+    result->mutable_run()->set_trainable_parameters(7);
+  } else if (call.has_forward_backward()) {
+    if (call.forward_backward().slots().empty()) {
+      result->set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+      result->set_message("slots is empty, expected at least one");
+      return;
+    }
+    result->mutable_forward()->set_loss(call.forward_backward().slots_size());
+  } else if (call.has_forward()) {
+    result->mutable_forward()->set_loss(0.5);
+  } else if (call.has_optim_step()) {
+    result->mutable_optim_step()->set_step(++num_optimizer_steps_);
+  } else if (call.has_zero_grad()) {
+    result->mutable_zero_grad();
+  } else if (call.has_save_state()) {
+    result->mutable_save_state()->set_num_bytes(12);
+  } else if (call.has_load_state()) {
+    result->mutable_load_state()->set_client_state("here");
+  } else if (call.has_export_weights()) {
+    result->mutable_export_weights()->add_files("adapter_model.safetensors");
+  } else {
+    result->mutable_run();
+  }
 }
 
 absl::Status FakeWorkerGroup::Forward(const v1::ForwardPlan& plan,

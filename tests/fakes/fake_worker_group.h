@@ -70,12 +70,16 @@ class FakeWorkerGroup {
   void Run();
   bool Serve(const v1::Plan& plan, Stream* stream);
   absl::Status Forward(const v1::ForwardPlan& plan, v1::StepResult* result);
+  // Made-up answers: a loss is the number of slots; no slots are refused.
+  void Train(const v1::TrainPlan& call, v1::TrainResult* result);
   absl::Status RunChunk(const v1::SequenceChunk& chunk, v1::StepResult* result);
   v1::Hello MakeHello() const;
 
   const Options options_;
   grpc::ClientContext context_;
-  std::vector<KvModel> caches_;  // [ranks]; of the thread alone
+  // Of the thread alone.
+  std::vector<KvModel> caches_;  // [ranks]
+  int64_t num_optimizer_steps_ = 0;
 
   mutable absl::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
