@@ -10,6 +10,7 @@
 set(OCTET_ENABLE_CUDA "AUTO" CACHE STRING "Build CUDA code by nvcc: AUTO (when nvcc is found), ON, OFF")
 set(OCTET_CUDA_ARCHITECTURES "AUTO" CACHE STRING "GPUs to build for: AUTO (those present, or sm_80, sm_90 and sm_100), or a CMake list")
 option(OCTET_BUILD_CUDA_EMULATION "Run CUDA code in tests without a GPU (needs NVIDIA's headers and GCC)" ON)
+option(OCTET_CUDA_COVERAGE "Count executed lines of the emulated libraries; plain variant only (tests/mutation/coverage.py)" OFF)
 
 # --- nvcc and NCCL
 set(OCTET_CUDA_FOUND OFF)
@@ -92,6 +93,9 @@ elseif(OCTET_SANITIZE OR OCTET_BUILD_FUZZERS)
   message(STATUS "CUDA emulation: off (it has sanitized variants of its own)")
 else()
   set(OCTET_CUDA_VARIANTS plain asan checked)
+  if(OCTET_CUDA_COVERAGE)
+    set(OCTET_CUDA_VARIANTS plain)
+  endif()
   message(STATUS "CUDA emulation: ${OCTET_CUDA_VARIANTS}")
 endif()
 
@@ -100,6 +104,9 @@ set(OCTET_CUDA_EMULATION_DIR ${CMAKE_SOURCE_DIR}/tests/cuda_emulation)
 set(octet_emulated_device_flags -DCUDA_EMU -I${OCTET_CUDA_EMULATION_DIR}/include
     -fno-strict-aliasing -Wno-unknown-pragmas -g -march=x86-64-v3)
 set(octet_emulated_device_flags_plain -O2)
+if(OCTET_CUDA_COVERAGE)
+  set(octet_emulated_device_flags_plain -O0)  # a line that runs is a line that counts
+endif()
 set(octet_emulated_device_flags_asan -O1)
 set(octet_emulated_device_flags_checked -O1 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
     --param=tsan-distinguish-volatile=1)
@@ -181,6 +188,10 @@ function(octet_cuda_library name)
     target_link_libraries(${target} PUBLIC octet_flags ${deps} octet_cuda_emulation_${variant})
     if("nccl" IN_LIST ARG_CUDA_LIBS AND MPI_CXX_FOUND)
       target_link_libraries(${target} PUBLIC octet_cuda_emulation_nccl_${variant})
+    endif()
+    if(OCTET_CUDA_COVERAGE)
+      target_compile_options(${target} PRIVATE --coverage -O0)
+      target_link_options(${target} PUBLIC --coverage)
     endif()
   endforeach()
 endfunction()

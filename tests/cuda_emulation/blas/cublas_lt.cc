@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tests/cuda_emulation/blas/gemm.h"
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/options.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/runtime/memory.h"
@@ -123,11 +124,14 @@ int SplitsOfAlgorithm(const Algorithm& algorithm) {
 }  // namespace cuda_emu
 
 using cuda_emu::Get;
+using cuda_emu::Injected;
 using cuda_emu::Set;
 
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   *handle = new cublasLtContext();
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -139,6 +143,8 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc,
                                         cublasComputeType_t compute,
                                         cudaDataType scale_type) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   auto* made = new cuda_emu::MatmulDesc();
   made->compute = compute;
   made->scale_type = scale_type;
@@ -152,6 +158,8 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
 cublasStatus_t cublasLtMatmulDescSetAttribute(
     cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
     const void* value, size_t bytes) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
       return Set(&Get(desc)->transpose_a, value, bytes);
@@ -167,6 +175,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout,
                                           cudaDataType type, uint64_t rows,
                                           uint64_t cols, int64_t ld) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   *layout = reinterpret_cast<cublasLtMatrixLayout_t>(
       new cuda_emu::Layout{type, rows, cols, ld});
   return CUBLAS_STATUS_SUCCESS;
@@ -178,6 +188,8 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(
     cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute,
     const void* value, size_t bytes) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   cuda_emu::Layout* l = Get(layout);
   switch (attribute) {
     case CUBLASLT_MATRIX_LAYOUT_ORDER:
@@ -201,6 +213,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(
     cublasLtMatmulPreference_t* preference) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   *preference =
       reinterpret_cast<cublasLtMatmulPreference_t>(new cuda_emu::Preference());
   return CUBLAS_STATUS_SUCCESS;
@@ -214,6 +228,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
     cublasLtMatmulPreference_t preference,
     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
     size_t bytes) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return Set(&Get(preference)->workspace_bytes, value, bytes);
@@ -237,6 +253,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
     cublasLtMatmulPreference_t preference, int requested,
     cublasLtMatmulHeuristicResult_t results[], int* returned) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   cuda_emu::ApiLock lock;
   *returned = 0;
   if (requested < 1) return cuda_emu::Invalid("no algorithm is asked for");
@@ -266,6 +284,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                               void* d, cublasLtMatrixLayout_t layout_d,
                               const cublasLtMatmulAlgo_t* algo, void* workspace,
                               size_t workspace_bytes, cudaStream_t stream) {
+  if (const auto error = Injected<CUBLAS_STATUS_INTERNAL_ERROR>(__func__))
+    return error;
   cuda_emu::ApiLock lock;
   const cuda_emu::MatmulDesc& matmul = *Get(desc);
   if (matmul.compute != CUBLAS_COMPUTE_32F || matmul.scale_type != CUDA_R_32F) {

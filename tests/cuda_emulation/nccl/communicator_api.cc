@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/options.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/nccl/communicator.h"
@@ -94,6 +95,7 @@ bool IsLiveCommunicator(ncclComm_t comm) {
 
 using cuda_emu::ApiLock;
 using cuda_emu::BadNcclCall;
+using cuda_emu::Injected;
 using cuda_emu::IsLiveCommunicator;
 
 extern "C" {
@@ -125,6 +127,7 @@ const char* ncclGetLastError(ncclComm_t) {
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   ApiLock lock;
   if (cuda_emu::GetWorld().comm == MPI_COMM_NULL) {
     return BadNcclCall("ncclGetUniqueId: call MPI_Init first");
@@ -140,11 +143,13 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId id,
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id,
                                     int rank, ncclConfig_t* config) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   return cuda_emu::DoInit(comm, size, id, rank,
                           config == nullptr || config->blocking != 0);
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveCommunicator(comm)) {
     return BadNcclCall("ncclCommFinalize: the communicator is not a live one");
@@ -178,6 +183,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveCommunicator(comm)) {
     return BadNcclCall(

@@ -1,5 +1,6 @@
 // NCCL's groups, send and receive, and collectives.
 
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/nccl/communicator.h"
 #include "tests/cuda_emulation/nccl/communicator_api.h"
 #include "tests/cuda_emulation/nccl/reduce.h"
@@ -142,16 +143,19 @@ CallSignature Signature(CallKind kind, ncclDataType_t type, size_t count,
 using cuda_emu::ApiLock;
 using cuda_emu::BadNcclCall;
 using cuda_emu::CallKind;
+using cuda_emu::Injected;
 using cuda_emu::Signature;
 
 extern "C" {
 
 ncclResult_t ncclGroupStart() {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   ++cuda_emu::t_group_depth;
   return ncclSuccess;
 }
 
 ncclResult_t ncclGroupEnd() {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   ApiLock lock;
   if (cuda_emu::t_group_depth == 0) {
     return BadNcclCall("ncclGroupEnd without ncclGroupStart");
@@ -167,12 +171,14 @@ ncclResult_t ncclGroupEnd() {
 
 ncclResult_t ncclSend(const void* buffer, size_t count, ncclDataType_t type,
                       int peer, ncclComm_t comm, cudaStream_t stream) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   return cuda_emu::DoPointToPoint(
       "ncclSend", {true, buffer, nullptr, count, type, peer}, comm, stream);
 }
 
 ncclResult_t ncclRecv(void* buffer, size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t stream) {
+  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
   return cuda_emu::DoPointToPoint(
       "ncclRecv", {false, nullptr, buffer, count, type, peer}, comm, stream);
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "tests/cuda_emulation/engine/block.h"
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/options.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/include/cuda_emu/control.h"
@@ -15,8 +16,8 @@
 namespace {
 
 constexpr int kMultiprocessors = 4;  // small, so that persistent kernels loop
-constexpr int kMajor = 9;
-constexpr int kMinor = 0;
+int g_major = 9;
+int g_minor = 0;
 constexpr int kDriverVersion = CUDART_VERSION;
 
 struct ErrorName {
@@ -59,19 +60,29 @@ cudaError_t CheckDevice(const char* function, int device) {
 
 }  // namespace
 
+void cuda_emu::SetComputeCapability(int major, int minor) {
+  g_major = major;
+  g_minor = minor;
+}
+
+using cuda_emu::Injected;
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   *count = 1;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   cuda_emu::ApiLock lock;
   return CheckDevice("cudaSetDevice", device);
 }
 
 cudaError_t cudaGetDevice(int* device) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   *device = 0;
   return cudaSuccess;
 }
@@ -96,6 +107,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
                                    int device) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   cuda_emu::ApiLock lock;
   if (cudaError_t error = CheckDevice("cudaDeviceGetAttribute", device);
       error != cudaSuccess) {
@@ -106,10 +118,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
       *value = kMultiprocessors;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = kMajor;
+      *value = g_major;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = kMinor;
+      *value = g_minor;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlock:
       *value = cuda_emu::kDefaultSharedBytes;
@@ -135,6 +147,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   cuda_emu::ApiLock lock;
   if (cudaError_t error = CheckDevice("cudaGetDeviceProperties", device);
       error != cudaSuccess) {
@@ -150,8 +163,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxThreadsPerBlock = 1024;
   properties->maxThreadsPerMultiProcessor = 2048;
   properties->multiProcessorCount = kMultiprocessors;
-  properties->major = kMajor;
-  properties->minor = kMinor;
+  properties->major = g_major;
+  properties->minor = g_minor;
   return cudaSuccess;
 }
 

@@ -5,6 +5,7 @@
 
 #include "tests/cuda_emulation/engine/block.h"
 #include "tests/cuda_emulation/engine/device_language.h"
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/runtime/memory.h"
 #include "tests/cuda_emulation/runtime/operations.h"
@@ -41,6 +42,7 @@ cudaError_t RefuseLaunch(const LaunchRequest& r, cudaError_t error,
 }  // namespace
 
 cudaError_t Launch(const LaunchRequest& request) {
+  if (const auto error = Injected<cudaErrorUnknown>("launch")) return error;
   ApiLock lock;
   const dim3& g = request.grid;
   const dim3& b = request.block;
@@ -81,10 +83,13 @@ void CheckPointerArgument(int index, const void* pointer, const Loc& where) {
 
 }  // namespace cuda_emu
 
+using cuda_emu::Injected;
+
 extern "C" {
 
 cudaError_t cudaFuncSetAttribute(const void* kernel,
                                  cudaFuncAttribute attribute, int value) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   cuda_emu::ApiLock lock;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
     return cudaSuccess;  // carveouts and cluster sizes change no result

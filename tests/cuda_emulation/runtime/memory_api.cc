@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/check/shadow.h"
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/options.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/runtime/memory.h"
@@ -160,11 +161,13 @@ cudaError_t DoMalloc(const char* function, void** pointer, size_t bytes) {
 }  // namespace cuda_emu
 
 using cuda_emu::ApiLock;
+using cuda_emu::Injected;
 using cuda_emu::Refuse;
 
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   return cuda_emu::DoMalloc("cudaMalloc", pointer, bytes);
 }
 
@@ -206,6 +209,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned int) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   *pointer = bytes == 0 ? nullptr : cuda_emu::AllocatePinned(bytes);
   return cuda_emu::Remember(bytes == 0 || *pointer != nullptr
@@ -255,6 +259,7 @@ cudaError_t cudaMemcpy(void* target, const void* source, size_t bytes,
 
 cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes,
                             cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   return cuda_emu::DoCopy("cudaMemcpyAsync", target, source, bytes, kind,
                           stream, /*async=*/true);
 }
@@ -265,10 +270,12 @@ cudaError_t cudaMemset(void* target, int value, size_t bytes) {
 
 cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes,
                             cudaStream_t stream) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   return cuda_emu::DoMemset("cudaMemsetAsync", target, value, bytes, stream);
 }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   *total_bytes = cuda_emu::GetOptions().memory_bytes;
   *free_bytes = *total_bytes - cuda_emu::LiveBytes();

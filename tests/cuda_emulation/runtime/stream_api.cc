@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 
+#include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/report.h"
 #include "tests/cuda_emulation/runtime/operations.h"
 #include "tests/cuda_emulation/runtime/stream.h"
@@ -57,6 +58,7 @@ cudaError_t CreateStream(cudaStream_t* stream, unsigned int flags) {
 using cuda_emu::ApiLock;
 using cuda_emu::BadEvent;
 using cuda_emu::BadStream;
+using cuda_emu::Injected;
 using cuda_emu::IsLiveEvent;
 using cuda_emu::IsLiveStream;
 using cuda_emu::Resolve;
@@ -68,6 +70,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream,
                                       unsigned int flags) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   return cuda_emu::CreateStream(stream, flags);
 }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream,
@@ -87,6 +90,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveStream(stream)) return BadStream("cudaStreamSynchronize");
   cuda_emu::HostJoins(Resolve(stream)->last);
@@ -108,6 +112,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
                                 unsigned int) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveStream(stream)) return BadStream("cudaStreamWaitEvent");
   if (!IsLiveEvent(event)) return BadEvent("cudaStreamWaitEvent");
@@ -119,6 +124,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   *event = new CUevent_st();
   (*event)->timed = (flags & cudaEventDisableTiming) == 0;
@@ -138,6 +144,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveEvent(event)) return BadEvent("cudaEventRecord");
   if (!IsLiveStream(stream)) return BadStream("cudaEventRecord");
@@ -153,6 +160,7 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream,
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveEvent(event)) return BadEvent("cudaEventSynchronize");
   cuda_emu::HostJoins(event->recorded);
@@ -160,6 +168,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   ApiLock lock;
   if (!IsLiveEvent(event)) return BadEvent("cudaEventQuery");
   if (!cuda_emu::HostPolls(event->recorded)) return cudaErrorNotReady;
