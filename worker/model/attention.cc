@@ -11,6 +11,7 @@ Attention::Attention(Backend* backend, const ModelConfig& config, DType dtype)
       dtype_(dtype),
       positions_memory_(backend),
       slots_memory_(backend),
+      linear_(backend),
       qkv_(backend),
       q_(backend),
       out_(backend) {}
@@ -48,47 +49,65 @@ absl::Status Attention::Prepare(absl::Span<const SequenceSlice> slices,
                                 slots_.num_bytes(), stream);
 }
 
-absl::StatusOr<Attention::Buffers> Attention::GetBuffers(int64_t num_tokens,
-                                                         Stream& stream) {
+absl::StatusOr<Tensor> Attention::Qkv(int64_t num_tokens, Stream& stream) {
+  return qkv_.Get(DType::kF32,
+                  {num_tokens, config_.q_dim() + 2 * config_.kv_dim()}, stream);
+}
+
+absl::StatusOr<Attention::Kept> Attention::OwnMemory(int64_t num_tokens,
+                                                     Stream& stream) {
   const int64_t q_dim = config_.q_dim();
-  Buffers buffers;
-  OCTET_ASSIGN_OR_RETURN(
-      buffers.qkv,
-      qkv_.Get(DType::kF32, {num_tokens, q_dim + 2 * config_.kv_dim()},
-               stream));
-  OCTET_ASSIGN_OR_RETURN(buffers.q,
+  Kept kept;
+  OCTET_ASSIGN_OR_RETURN(kept.q,
                          q_.Get(DType::kF32, {num_tokens, q_dim}, stream));
-  OCTET_ASSIGN_OR_RETURN(buffers.out,
+  OCTET_ASSIGN_OR_RETURN(kept.out,
                          out_.Get(dtype_, {num_tokens, q_dim}, stream));
-  return buffers;
+  return kept;
 }
 
 absl::Status Attention::Reserve(int64_t max_tokens, Stream& stream) {
-  return GetBuffers(max_tokens, stream).status();
+  OCTET_RETURN_IF_ERROR(Qkv(max_tokens, stream).status());
+  return OwnMemory(max_tokens, stream).status();
 }
 
 absl::Status Attention::Forward(const LayerWeights& weights,
                                 const KvCacheView& cache, ConstTensor x,
                                 Tensor residual, Stream& stream) {
-  OCTET_ASSIGN_OR_RETURN(const Buffers buffers, GetBuffers(x.rows(), stream));
+  OCTET_ASSIGN_OR_RETURN(const Kept kept, OwnMemory(x.rows(), stream));
+  return ForwardTraining(-1, weights, cache, x, {}, kept, residual, stream);
+}
+
+absl::Status Attention::ForwardTraining(int layer, const LayerWeights& weights,
+                                        const KvCacheView& cache, ConstTensor x,
+                                        const DropoutRows& dropout,
+                                        const Kept& kept, Tensor residual,
+                                        Stream& stream) {
+  OCTET_ASSIGN_OR_RETURN(const Tensor qkv, Qkv(x.rows(), stream));
+  OCTET_RETURN_IF_ERROR(linear_.ForwardTraining(
+      {weights.qkv.get(), weights.qkv_lora.get()}, {WeightKind::kQkv, layer}, x,
+      dropout, false, qkv, stream));
+  OCTET_RETURN_IF_ERROR(ops::RopeAndCache(*backend_, qkv, positions_, slots_,
+                                          rope(), cache, kept.q, stream));
+  OCTET_RETURN_IF_ERROR(ops::PagedAttention(*backend_, kept.q, cache,
+                                            sequences_, config_.sliding_window,
+                                            kept.out, stream));
+  return linear_.ForwardTraining({weights.o.get(), weights.o_lora.get()},
+                                 {WeightKind::kO, layer}, kept.out, dropout,
+                                 true, residual, stream);
+}
+
+RopeParams Attention::rope() const {
   RopeParams rope;
   rope.theta = config_.rope_theta;
   rope.num_heads = config_.num_heads;
   rope.num_kv_heads = config_.num_kv_heads;
   rope.head_dim = config_.head_dim;
-  OCTET_RETURN_IF_ERROR(
-      ops::Gemm(*backend_, x, *weights.qkv, false, buffers.qkv, stream));
-  OCTET_RETURN_IF_ERROR(ops::RopeAndCache(*backend_, buffers.qkv, positions_,
-                                          slots_, rope, cache, buffers.q,
-                                          stream));
-  OCTET_RETURN_IF_ERROR(ops::PagedAttention(*backend_, buffers.q, cache,
-                                            sequences_, config_.sliding_window,
-                                            buffers.out, stream));
-  return ops::Gemm(*backend_, buffers.out, *weights.o, true, residual, stream);
+  return rope;
 }
 
 int64_t Attention::size_bytes() const {
-  return static_cast<int64_t>(positions_memory_.size_bytes() +
+  return linear_.size_bytes() +
+         static_cast<int64_t>(positions_memory_.size_bytes() +
                               slots_memory_.size_bytes() + qkv_.size_bytes() +
                               q_.size_bytes() + out_.size_bytes());
 }

@@ -16,6 +16,7 @@
 #include "kernels/backend.h"
 #include "worker/model/config.h"
 #include "worker/model/weights.h"
+#include "worker/nn/linear.h"
 #include "worker/nn/scratch.h"
 
 namespace octet {
@@ -45,16 +46,29 @@ class Attention {
   absl::Status Forward(const LayerWeights& weights, const KvCacheView& cache,
                        ConstTensor x, Tensor residual, Stream& stream);
 
+  // What the backward pass needs beside the cache.
+  struct Kept {
+    Tensor q;    // [T, N_q D] f32, rotated
+    Tensor out;  // [T, N_q D] compute dtype
+  };
+  // The same, with q and out in the caller's memory and adapters that drop.
+  absl::Status ForwardTraining(int layer, const LayerWeights& weights,
+                               const KvCacheView& cache, ConstTensor x,
+                               const DropoutRows& dropout, const Kept& kept,
+                               Tensor residual, Stream& stream);
+
+  // Of the last Prepare.
+  ConstTensor positions() const { return positions_; }  // [T] i32
+  absl::Span<const AttentionSequence> sequences() const { return sequences_; }
+  RopeParams rope() const;
+
   // Device memory held.
   int64_t size_bytes() const;
 
  private:
-  struct Buffers {
-    Tensor qkv;  // [T, (N_q + 2 N_kv) D] f32
-    Tensor q;    // [T, N_q D] f32
-    Tensor out;  // [T, N_q D] compute dtype
-  };
-  absl::StatusOr<Buffers> GetBuffers(int64_t num_tokens, Stream& stream);
+  // [T, (N_q + 2 N_kv) D] f32
+  absl::StatusOr<Tensor> Qkv(int64_t num_tokens, Stream& stream);
+  absl::StatusOr<Kept> OwnMemory(int64_t num_tokens, Stream& stream);
 
   Backend* backend_;
   const ModelConfig config_;
@@ -64,6 +78,7 @@ class Attention {
   std::vector<AttentionSequence> sequences_;
   Tensor positions_, slots_;
   Scratch positions_memory_, slots_memory_;
+  Linear linear_;
   Scratch qkv_, q_, out_;
 };
 

@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "kernels/ops.h"
+#include "worker/model/moe_views.h"
 
 namespace octet {
 namespace {
@@ -23,25 +24,6 @@ MoeShape ShapeOf(const ModelConfig& config, DType dtype,
   shape.max_chunks = limits.moe_chunks;
   shape.min_chunk_tokens = limits.min_chunk_tokens;
   return shape;
-}
-
-std::vector<MoeWeights> ViewsOf(const ModelWeights& weights,
-                                absl::Span<const int> local_experts) {
-  std::vector<MoeWeights> views;
-  for (const LayerWeights& layer : weights.layers) {
-    OCTET_CHECK(layer.experts.size() == local_experts.size())
-        << layer.experts.size() << " experts loaded, the placement has "
-        << local_experts.size();
-    MoeWeights view;
-    view.gate = layer.gate.get();
-    for (size_t e = 0; e < local_experts.size(); ++e) {
-      OCTET_CHECK(layer.experts[e].expert_id == local_experts[e]);
-      view.w13.push_back(layer.experts[e].w13.get());
-      view.w2.push_back(layer.experts[e].w2.get());
-    }
-    views.push_back(std::move(view));
-  }
-  return views;
 }
 
 double SecondsSince(absl::Time start) {
@@ -63,7 +45,7 @@ Transformer::Transformer(Backend* backend, Communicator* communicator,
       moe_(backend, communicator, placement,
            ShapeOf(config, weights->dtype, limits)),
       moe_weights_(
-          ViewsOf(*weights, placement->LocalExperts(communicator->rank()))),
+          ViewMoe(*weights, placement->LocalExperts(communicator->rank()))),
       ids_(backend),
       x_(backend),
       normed_(backend),
@@ -111,6 +93,7 @@ absl::Status Transformer::Forward(int64_t step_id,
     OCTET_RETURN_IF_ERROR(
         attention_.Prepare(slices, cache_->block_tokens(), *stream_));
   }
+  ViewAdapters(*weights_, absl::MakeSpan(moe_weights_));
   for (int layer = 0; layer < config_.num_layers; ++layer) {
     if (num_tokens_ > 0) {
       OCTET_RETURN_IF_ERROR(RunAttention(layer, x, normed));

@@ -75,6 +75,7 @@ void PlanExperts(const Placement& placement, int rank,
   struct Pair {
     int32_t local_expert;
     int32_t recv_row;
+    int32_t pair;
   };
   std::vector<Pair> pairs;  // in reply order
   const int num_ranks = placement.num_ranks();
@@ -90,7 +91,8 @@ void PlanExperts(const Placement& placement, int rank,
         if (placement.RankFor(*choice, source) != rank) continue;
         wanted = true;
         const int local = placement.LocalIndex(rank, *choice);
-        pairs.push_back({local, recv_rows});
+        pairs.push_back(
+            {local, recv_rows, static_cast<int32_t>(choice - topk_ids.data())});
         ++handle.expert_offsets[local + 1];
       }
       recv_rows += wanted;
@@ -101,11 +103,13 @@ void PlanExperts(const Placement& placement, int rank,
   CountsToOffsets(handle.expert_offsets);
 
   handle.expert_recv_rows.resize(pairs.size());
+  handle.expert_pairs.resize(pairs.size());
   handle.reply_expert_rows.resize(pairs.size());
   std::vector<int64_t> next = handle.expert_offsets;
   for (size_t i = 0; i < pairs.size(); ++i) {
     const int64_t expert_row = next[pairs[i].local_expert]++;
     handle.expert_recv_rows[expert_row] = pairs[i].recv_row;
+    handle.expert_pairs[expert_row] = pairs[i].pair;
     handle.reply_expert_rows[i] = static_cast<int32_t>(expert_row);
   }
 }

@@ -41,6 +41,9 @@ struct DispatchHandle {
   // expert_offsets[e + 1]).
   std::vector<int64_t> expert_offsets;    // [E_l + 1]
   std::vector<int32_t> expert_recv_rows;  // [expert rows] received row it reads
+  // [expert rows] the (token, slot) it is: token K + slot, where tokens count
+  // over all ranks, one after the other.
+  std::vector<int32_t> expert_pairs;
 
   // Combine. Output rows this rank sends back: to rank p
   // [reply_offsets[p], reply_offsets[p + 1]), by rising token of p, then slot.
@@ -62,6 +65,7 @@ struct DispatchHandle {
 // other, every entry in [0, E). INTERNAL names the rank, token and slot of an
 // entry that is not; every rank of the group sees the same tables and so ends
 // with the same answer. O(sum of T_p * K).
+// The tokens of all ranks times K must fit into 31 bits.
 absl::StatusOr<DispatchHandle> PlanDispatch(
     const Placement& placement, int rank, int top_k,
     absl::Span<const int64_t> rank_tokens, absl::Span<const int32_t> topk_ids);

@@ -48,7 +48,8 @@ Dispatcher::Dispatcher(Backend* backend, Communicator* communicator,
       returned_(backend),
       send_rows_(backend),
       expert_rows_(backend),
-      slot_rows_(backend) {
+      slot_rows_(backend),
+      row_weights_(backend) {
   OCTET_CHECK(placement->num_ranks() == communicator->size())
       << "placement for " << placement->num_ranks() << " ranks";
 }
@@ -78,9 +79,24 @@ absl::StatusOr<std::vector<DispatchHandle>> Dispatcher::RouteChunks(
     return PlanChunks(*placement_, 0, top_k, rank_tokens, own_choices_,
                       num_chunks);
   }
-  const int64_t token_bytes = top_k * int64_t{sizeof(int32_t)};
+  OCTET_RETURN_IF_ERROR(ShareTable<int32_t>(own_choices_, top_k, rank_tokens,
+                                            "route", all_choices_, step));
+  return PlanChunks(*placement_, communicator_->rank(), top_k, rank_tokens,
+                    all_choices_, num_chunks);
+}
+
+template <typename T>
+absl::Status Dispatcher::ShareTable(absl::Span<const T> own,
+                                    int values_per_token,
+                                    absl::Span<const int64_t> rank_tokens,
+                                    absl::string_view operation,
+                                    std::vector<T>& all,
+                                    const StepContext& step) {
+  const int num_ranks = communicator_->size();
+  const int64_t token_bytes = values_per_token * int64_t{sizeof(T)};
   const std::vector<int64_t> send_offsets(num_ranks, 0);
-  const std::vector<int64_t> send_bytes(num_ranks, num_tokens * token_bytes);
+  const std::vector<int64_t> send_bytes(
+      num_ranks, static_cast<int64_t>(own.size() * sizeof(T)));
   std::vector<int64_t> recv_offsets(num_ranks), recv_bytes(num_ranks);
   int64_t all_bytes = 0;
   for (int p = 0; p < num_ranks; ++p) {
@@ -88,13 +104,10 @@ absl::StatusOr<std::vector<DispatchHandle>> Dispatcher::RouteChunks(
     recv_bytes[p] = rank_tokens[p] * token_bytes;
     all_bytes += recv_bytes[p];
   }
-  all_choices_.resize(all_bytes / sizeof(int32_t));
-  OCTET_RETURN_IF_ERROR(
-      communicator_->AllToAllV({own_choices_.data(), send_offsets, send_bytes,
-                                all_choices_.data(), recv_offsets, recv_bytes},
-                               MakeOp("route", step, nullptr)));
-  return PlanChunks(*placement_, communicator_->rank(), top_k, rank_tokens,
-                    all_choices_, num_chunks);
+  all.resize(all_bytes / sizeof(T));
+  return communicator_->AllToAllV({own.data(), send_offsets, send_bytes,
+                                   all.data(), recv_offsets, recv_bytes},
+                                  MakeOp(operation, step, nullptr));
 }
 
 absl::StatusOr<ConstTensor> Dispatcher::Dispatch(const DispatchHandle& handle,
@@ -121,25 +134,66 @@ absl::Status Dispatcher::GatherExpertRows(const DispatchHandle& handle,
 absl::StatusOr<CombinedRows> Dispatcher::Combine(const DispatchHandle& handle,
                                                  ConstTensor expert_out,
                                                  const StepContext& step) {
+  return CombineInto(handle, expert_out, returned_, step);
+}
+
+absl::StatusOr<CombinedRows> Dispatcher::CombineInto(
+    const DispatchHandle& handle, ConstTensor expert_out, Scratch& rows,
+    const StepContext& step) {
   OCTET_CHECK(expert_out.rows() == handle.expert_rows())
       << expert_out.ToString();
-  const bool alone = communicator_->size() == 1;
   CombinedRows combined;
-  if (alone) {
+  if (communicator_->size() == 1) {
     combined.rows = expert_out;
   } else {
     OCTET_ASSIGN_OR_RETURN(
         combined.rows,
         Exchange(expert_out, handle.reply_expert_rows, handle.reply_offsets,
-                 handle.pair_offsets, "combine", returned_, step));
+                 handle.pair_offsets, "combine", rows, step));
   }
+  OCTET_ASSIGN_OR_RETURN(combined.slot_rows, SlotRowsOf(handle, step));
+  return combined;
+}
+
+absl::StatusOr<ConstTensor> Dispatcher::SlotRowsOf(const DispatchHandle& handle,
+                                                   const StepContext& step) {
+  const bool alone = communicator_->size() == 1;
   OCTET_ASSIGN_OR_RETURN(
       const ConstTensor slot_rows,
       Upload(alone ? handle.reply_expert_rows : handle.slot_rows, slot_rows_,
              step));
-  combined.slot_rows = ConstTensor(slot_rows.data(), DType::kI32,
-                                   {handle.num_tokens, handle.top_k});
-  return combined;
+  return ConstTensor(slot_rows.data(), DType::kI32,
+                     {handle.num_tokens, handle.top_k});
+}
+
+absl::StatusOr<ConstTensor> Dispatcher::ExpertRowWeights(
+    const DispatchHandle& handle, ConstTensor topk_weights,
+    absl::Span<const int64_t> rank_tokens, const StepContext& step) {
+  own_weights_.resize(handle.pair_rows());
+  OCTET_RETURN_IF_ERROR(
+      backend_->CopyToHost(own_weights_.data(), topk_weights.data(),
+                           topk_weights.num_bytes(), *step.stream));
+  OCTET_RETURN_IF_ERROR(backend_->Synchronize(*step.stream));
+  const bool alone = communicator_->size() == 1;
+  if (!alone) {
+    OCTET_RETURN_IF_ERROR(ShareTable<float>(own_weights_, handle.top_k,
+                                            rank_tokens, "router weights",
+                                            all_weights_, step));
+  }
+  const std::vector<float>& all = alone ? own_weights_ : all_weights_;
+  host_row_weights_.clear();
+  for (int32_t pair : handle.expert_pairs) {
+    host_row_weights_.push_back(all[pair]);
+  }
+  OCTET_ASSIGN_OR_RETURN(
+      const Tensor weights,
+      row_weights_.Get(DType::kF32, {handle.expert_rows()}, *step.stream));
+  if (!host_row_weights_.empty()) {
+    OCTET_RETURN_IF_ERROR(
+        backend_->CopyToDevice(weights.data(), host_row_weights_.data(),
+                               weights.num_bytes(), *step.stream));
+  }
+  return ConstTensor(weights);
 }
 
 absl::StatusOr<Tensor> Dispatcher::Exchange(
@@ -196,10 +250,10 @@ absl::StatusOr<ConstTensor> Dispatcher::Upload(absl::Span<const int32_t> values,
 }
 
 int64_t Dispatcher::size_bytes() const {
-  return static_cast<int64_t>(send_.size_bytes() + received_.size_bytes() +
-                              returned_.size_bytes() + send_rows_.size_bytes() +
-                              expert_rows_.size_bytes() +
-                              slot_rows_.size_bytes());
+  return static_cast<int64_t>(
+      send_.size_bytes() + received_.size_bytes() + returned_.size_bytes() +
+      send_rows_.size_bytes() + expert_rows_.size_bytes() +
+      slot_rows_.size_bytes() + row_weights_.size_bytes());
 }
 
 }  // namespace octet

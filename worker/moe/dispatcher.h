@@ -76,6 +76,29 @@ class Dispatcher {
                                        ConstTensor expert_out,
                                        const StepContext& step);
 
+  // The same with the returned rows in memory of the caller, where they stay;
+  // alone in the group, they are expert_out.
+  absl::StatusOr<CombinedRows> CombineInto(const DispatchHandle& handle,
+                                           ConstTensor expert_out,
+                                           Scratch& rows,
+                                           const StepContext& step);
+
+  // CombinedRows::slot_rows of a handle again, valid until the next call or
+  // Combine.
+  absl::StatusOr<ConstTensor> SlotRowsOf(const DispatchHandle& handle,
+                                         const StepContext& step);
+
+  // The router's weight of each expert row here, [expert rows] f32 on the
+  // device, valid until the next call: the ranks exchange their tables, since
+  // weights do not travel with the rows. topk_weights [T, K] f32. Waits for the
+  // stream.
+  absl::StatusOr<ConstTensor> ExpertRowWeights(
+      const DispatchHandle& handle, ConstTensor topk_weights,
+      absl::Span<const int64_t> rank_tokens, const StepContext& step);
+
+  // [T, K] choices of this rank, as the last Route read them.
+  absl::Span<const int32_t> own_choices() const { return own_choices_; }
+
   // Device memory held.
   int64_t size_bytes() const;
 
@@ -88,6 +111,13 @@ class Dispatcher {
                                   absl::Span<const int64_t> recv_offsets,
                                   absl::string_view operation, Scratch& out,
                                   const StepContext& step);
+  // Every rank's table, one after the other, on every rank. `own` holds 4-byte
+  // values, as many per token on every rank; host memory.
+  template <typename T>
+  absl::Status ShareTable(absl::Span<const T> own, int values_per_token,
+                          absl::Span<const int64_t> rank_tokens,
+                          absl::string_view operation, std::vector<T>& all,
+                          const StepContext& step);
   absl::StatusOr<ConstTensor> Upload(absl::Span<const int32_t> values,
                                      Scratch& memory, const StepContext& step);
 
@@ -96,7 +126,9 @@ class Dispatcher {
   const Placement* placement_;
   Scratch send_, received_, returned_;           // rows
   Scratch send_rows_, expert_rows_, slot_rows_;  // indices
+  Scratch row_weights_;                          // f32
   std::vector<int32_t> own_choices_, all_choices_;
+  std::vector<float> own_weights_, all_weights_, host_row_weights_;
 };
 
 }  // namespace octet

@@ -4,8 +4,18 @@
 
 #include "base/status_macros.h"
 #include "kernels/ops.h"
+#include "kernels/training_ops.h"
 
 namespace octet {
+
+std::vector<int64_t> OffsetsWithin(absl::Span<const int64_t> offsets,
+                                   int64_t begin, int64_t count) {
+  std::vector<int64_t> within;
+  for (int64_t offset : offsets) {
+    within.push_back(std::clamp<int64_t>(offset - begin, 0, count));
+  }
+  return within;
+}
 
 absl::Status Experts::Run(const MoeWeights& weights,
                           const DispatchHandle& handle, Dispatcher& dispatcher,
@@ -13,13 +23,10 @@ absl::Status Experts::Run(const MoeWeights& weights,
                           const StepContext& step) {
   Stream& stream = *step.stream;
   const int64_t num_rows = handle.expert_rows();
-  std::vector<int64_t> offsets(handle.expert_offsets.size());
   for (int64_t begin = 0; begin < num_rows; begin += shape_.max_expert_rows) {
     const int64_t count = std::min(shape_.max_expert_rows, num_rows - begin);
-    for (size_t e = 0; e < offsets.size(); ++e) {
-      offsets[e] =
-          std::clamp<int64_t>(handle.expert_offsets[e] - begin, 0, count);
-    }
+    const std::vector<int64_t> offsets =
+        OffsetsWithin(handle.expert_offsets, begin, count);
     OCTET_ASSIGN_OR_RETURN(
         const Tensor in,
         in_.Get(shape_.dtype, {count, shape_.hidden_dim}, stream));
@@ -28,12 +35,24 @@ absl::Status Experts::Run(const MoeWeights& weights,
         mid_.Get(shape_.dtype, {count, shape_.ffn_dim}, stream));
     OCTET_RETURN_IF_ERROR(
         dispatcher.GatherExpertRows(handle, received, begin, in, step));
-    OCTET_RETURN_IF_ERROR(ops::GroupedGemmSwiGlu(*backend_, in, weights.w13,
-                                                 offsets, mid, stream));
-    OCTET_RETURN_IF_ERROR(ops::GroupedGemm(*backend_, mid, weights.w2, offsets,
-                                           out.Rows(begin, count), stream));
+    OCTET_RETURN_IF_ERROR(Activate(weights.w13, in, offsets, mid, stream));
+    OCTET_RETURN_IF_ERROR(linear_.Forward(weights.w2, mid, offsets,
+                                          out.Rows(begin, count), stream));
   }
   return absl::OkStatus();
+}
+
+absl::Status Experts::Activate(const GroupedLinearWeights& w13, ConstTensor in,
+                               absl::Span<const int64_t> offsets, Tensor mid,
+                               Stream& stream) {
+  if (!w13.adapted()) {
+    return ops::GroupedGemmSwiGlu(*backend_, in, w13.w, offsets, mid, stream);
+  }
+  OCTET_ASSIGN_OR_RETURN(
+      const Tensor hidden,
+      hidden_.Get(DType::kF32, {in.rows(), 2 * shape_.ffn_dim}, stream));
+  OCTET_RETURN_IF_ERROR(linear_.Forward(w13, in, offsets, hidden, stream));
+  return train_ops::SwiGlu(*backend_->training(), hidden, mid, stream);
 }
 
 }  // namespace octet

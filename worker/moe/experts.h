@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "kernels/backend.h"
 #include "worker/moe/dispatcher.h"
+#include "worker/nn/linear.h"
 #include "worker/nn/scratch.h"
 
 namespace octet {
@@ -36,16 +37,26 @@ struct MoeShape {
 // Views of one layer's weights. w13 and w2 have one entry per local expert, in
 // the order of Placement::LocalExperts.
 struct MoeWeights {
-  const PackedMatrix* gate = nullptr;    // [E, H]
-  std::vector<const PackedMatrix*> w13;  // [2F, H] each
-  std::vector<const PackedMatrix*> w2;   // [H, F] each
+  LinearWeights gate;        // [E, H]
+  GroupedLinearWeights w13;  // [2F, H] each
+  GroupedLinearWeights w2;   // [H, F] each
 };
+
+// Where the groups of rows begin (E_l + 1 entries) among rows [begin, begin +
+// count), counted from `begin`.
+std::vector<int64_t> OffsetsWithin(absl::Span<const int64_t> offsets,
+                                   int64_t begin, int64_t count);
 
 // Threads: one at a time. The backend outlives it.
 class Experts {
  public:
   Experts(Backend* backend, const MoeShape& shape)
-      : backend_(backend), shape_(shape), in_(backend), mid_(backend) {}
+      : backend_(backend),
+        shape_(shape),
+        linear_(backend),
+        in_(backend),
+        hidden_(backend),
+        mid_(backend) {}
 
   // out [expert rows, H] = (silu(rows W1^T) * (rows W3^T)) W2^T, where the rows
   // are those of `received` in the handle's expert order.
@@ -55,13 +66,23 @@ class Experts {
 
   // Device memory held.
   int64_t size_bytes() const {
-    return static_cast<int64_t>(in_.size_bytes() + mid_.size_bytes());
+    return linear_.size_bytes() +
+           static_cast<int64_t>(in_.size_bytes() + hidden_.size_bytes() +
+                                mid_.size_bytes());
   }
 
  private:
+  // mid = silu(in W1^T) * (in W3^T), in one go when W13 has no adapter.
+  absl::Status Activate(const GroupedLinearWeights& w13, ConstTensor in,
+                        absl::Span<const int64_t> offsets, Tensor mid,
+                        Stream& stream);
+
   Backend* backend_;
   const MoeShape shape_;
-  Scratch in_, mid_;
+  Linear linear_;
+  Scratch in_;      // [rows, H] compute dtype
+  Scratch hidden_;  // [rows, 2F] f32, with an adapter only
+  Scratch mid_;     // [rows, F] compute dtype
 };
 
 }  // namespace octet

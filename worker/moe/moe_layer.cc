@@ -2,28 +2,11 @@
 
 #include <algorithm>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "kernels/ops.h"
+#include "worker/nn/phase_clock.h"
 
 namespace octet {
-namespace {
-
-// Adds the time since the last call to a counter.
-class PhaseClock {
- public:
-  void AddTo(double& seconds) {
-    const absl::Time now = absl::Now();
-    seconds += absl::ToDoubleSeconds(now - last_);
-    last_ = now;
-  }
-
- private:
-  absl::Time last_ = absl::Now();
-};
-
-}  // namespace
 
 struct MoeLayer::Pass {
   const MoeWeights& weights;
@@ -48,6 +31,7 @@ MoeLayer::MoeLayer(Backend* backend, Communicator* communicator,
       placement_(placement),
       rank_(communicator->rank()),
       shape_(shape),
+      gate_(backend),
       experts_(backend, shape),
       logits_(backend),
       topk_ids_(backend),
@@ -107,7 +91,7 @@ absl::Status MoeLayer::Route(ConstTensor x, Pass& pass) {
         const Tensor logits,
         logits_.Get(DType::kF32, {num_tokens, shape_.num_experts}, stream));
     OCTET_RETURN_IF_ERROR(
-        ops::Gemm(*backend_, x, *pass.weights.gate, false, logits, stream));
+        gate_.Forward(pass.weights.gate, x, false, logits, stream));
     OCTET_RETURN_IF_ERROR(ops::Router(*backend_, logits, pass.topk_ids,
                                       pass.topk_weights, stream));
   }
@@ -203,7 +187,7 @@ void MoeLayer::CountRows(const DispatchHandle& handle, int layer) {
 
 int64_t MoeLayer::size_bytes() const {
   int64_t bytes =
-      experts_.size_bytes() +
+      gate_.size_bytes() + experts_.size_bytes() +
       static_cast<int64_t>(logits_.size_bytes() + topk_ids_.size_bytes() +
                            topk_weights_.size_bytes());
   for (const Lane& lane : lanes_) {

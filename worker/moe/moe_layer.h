@@ -33,6 +33,7 @@
 #include "worker/moe/dispatcher.h"
 #include "worker/moe/experts.h"
 #include "worker/moe/placement.h"
+#include "worker/nn/linear.h"
 #include "worker/nn/scratch.h"
 
 namespace octet {
@@ -97,6 +98,7 @@ class MoeLayer {
   const int rank_;
   const MoeShape shape_;
   std::vector<Lane> lanes_;
+  Linear gate_;
   Experts experts_;
   Scratch logits_, topk_ids_, topk_weights_;
   std::unique_ptr<Stream> transfers_;  // made when a step first has two chunks

@@ -115,11 +115,11 @@ absl::Status RunRank(const Job& job, const Layer& layer,
                            Pack(*backend, job.dtype, n, rows));
     return owned.back().get();
   };
-  OCTET_ASSIGN_OR_RETURN(weights.gate, pack(kExperts, layer.gate));
+  OCTET_ASSIGN_OR_RETURN(weights.gate.w, pack(kExperts, layer.gate));
   for (int e : placement.LocalExperts(rank)) {
-    OCTET_ASSIGN_OR_RETURN(weights.w13.emplace_back(),
+    OCTET_ASSIGN_OR_RETURN(weights.w13.w.emplace_back(),
                            pack(2 * kFfn, layer.w13[e]));
-    OCTET_ASSIGN_OR_RETURN(weights.w2.emplace_back(),
+    OCTET_ASSIGN_OR_RETURN(weights.w2.w.emplace_back(),
                            pack(kHidden, layer.w2[e]));
   }
   MoeShape shape;

@@ -1,0 +1,157 @@
+// Linear layers with their optional low-rank change (worker/nn/lora.h): forward
+// for serving and training, and backward. A layer is dense, or grouped: rows
+// sorted by group, each group with weights of its own (experts).
+//
+//   forward   y = x W^T + drop(x) A^T (sB)^T
+//   backward  dx = dy W + drop'(dy (sB) A)
+//             dW = dy^T x ; dA = (dy (sB))^T drop(x) ; dB = s dy^T (drop(x)
+//             A^T)
+//
+// x, dy and the r-wide values between A and B have the compute dtype. Without
+// an adapter a forward is one product, as if this file were not there.
+#ifndef OCTET_WORKER_NN_LINEAR_H_
+#define OCTET_WORKER_NN_LINEAR_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "kernels/backend.h"
+#include "kernels/training_backend.h"
+#include "worker/nn/gradient_sink.h"
+#include "worker/nn/lora.h"
+#include "worker/nn/scratch.h"
+
+namespace octet {
+
+// Views of the weights.
+struct LinearWeights {
+  const PackedMatrix* w = nullptr;    // [n, k]
+  const LoraWeights* lora = nullptr;  // nullptr: not adapted
+};
+// One entry per group in both; all groups are adapted or none is.
+struct GroupedLinearWeights {
+  std::vector<const PackedMatrix*> w;
+  std::vector<const LoraWeights*> lora;
+
+  bool adapted() const { return !lora.empty() && lora[0] != nullptr; }
+};
+
+// The seed of the dropout masks of one weight's adapter.
+uint64_t DropoutSeed(uint64_t run_seed, const WeightId& id);
+
+// Where a training pass is: which adapters drop, and with which masks. Without
+// row_keys none does.
+struct DropoutRows {
+  ConstTensor row_keys;   // [T] i64: SlotMap::RowKey of each row of x
+  uint64_t run_seed = 0;  // of DropoutSeed
+
+  bool on() const { return row_keys.data() != nullptr; }
+  // Those of rows [begin, begin + count).
+  DropoutRows Rows(int64_t begin, int64_t count) const {
+    return on() ? DropoutRows{row_keys.Rows(begin, count), run_seed} : *this;
+  }
+};
+
+// Threads: one at a time. The backend outlives it; one object serves all
+// layers of a kind or of several.
+class Linear {
+ public:
+  explicit Linear(Backend* backend);
+
+  // ---- forward
+  // out = x W^T + ..., or added to. x [T, k] compute dtype; out [T, n] f32.
+  absl::Status Forward(const LinearWeights& weights, ConstTensor x,
+                       bool accumulate, Tensor out, Stream& stream);
+  // The same in groups. out [T, n] f32 or compute dtype. Adapters need a
+  // backend that can train.
+  absl::Status Forward(const GroupedLinearWeights& weights, ConstTensor x,
+                       absl::Span<const int64_t> row_offsets, Tensor out,
+                       Stream& stream);
+
+  // With dropout on x in front of A. `id` names W (kBase).
+  absl::Status ForwardTraining(const LinearWeights& weights, const WeightId& id,
+                               ConstTensor x, const DropoutRows& dropout,
+                               bool accumulate, Tensor out, Stream& stream);
+  // ids: of each group.
+  absl::Status ForwardTraining(const GroupedLinearWeights& weights,
+                               absl::Span<const WeightId> ids, ConstTensor x,
+                               absl::Span<const int64_t> row_offsets,
+                               const DropoutRows& dropout, Tensor out,
+                               Stream& stream);
+
+  // ---- backward
+  // x as in the forward pass; dy [T, n] compute dtype; slots: whose rows they
+  // are. dx [T, k] f32, written or added to. Gradients that the sink wants of
+  // W, A and B go there.
+  absl::Status Backward(const LinearWeights& weights, const WeightId& id,
+                        ConstTensor x, ConstTensor dy,
+                        const DropoutRows& dropout,
+                        absl::Span<const SlotRows> slots, GradientSink& sink,
+                        bool accumulate, Tensor dx, Stream& stream);
+  // slots: of each group, rows counted over all groups. dx [T, k] f32 or
+  // compute dtype, written.
+  absl::Status Backward(const GroupedLinearWeights& weights,
+                        absl::Span<const WeightId> ids, ConstTensor x,
+                        ConstTensor dy, absl::Span<const int64_t> row_offsets,
+                        const DropoutRows& dropout,
+                        absl::Span<const std::vector<SlotRows>> slots,
+                        GradientSink& sink, Tensor dx, Stream& stream);
+
+  // Device memory held.
+  int64_t size_bytes() const;
+
+ private:
+  using Matrices = absl::Span<const PackedMatrix* const>;
+  using Slots = absl::Span<const absl::Span<const SlotRows>>;
+  // A layer's weights and the groups of its rows; a dense layer is one group.
+  struct Groups {
+    bool grouped = false;
+    Matrices w;
+    absl::Span<const LoraWeights* const> lora;  // empty: not adapted
+    absl::Span<const WeightId> ids;
+    absl::Span<const int64_t> row_offsets;
+  };
+
+  absl::Status Multiply(const Groups& groups, Matrices w, ConstTensor x,
+                        bool accumulate, Tensor out, Stream& stream);
+  absl::Status MultiplyBack(const Groups& groups, Matrices w, ConstTensor dy,
+                            bool accumulate, Tensor dx, Stream& stream);
+  absl::Status Drop(const Groups& groups, ConstTensor x,
+                    const DropoutRows& dropout, bool accumulate, Tensor out,
+                    Stream& stream);
+  // drop(x), which is x when nothing drops.
+  absl::StatusOr<ConstTensor> Dropped(const Groups& groups, ConstTensor x,
+                                      const DropoutRows& dropout,
+                                      Stream& stream);
+  absl::Status Run(const Groups& groups, ConstTensor x,
+                   const DropoutRows& dropout, bool accumulate, Tensor out,
+                   Stream& stream);
+  absl::Status AddAdapter(const Groups& groups, ConstTensor x,
+                          const DropoutRows& dropout, Tensor out,
+                          Stream& stream);
+  absl::Status RunBackward(const Groups& groups, ConstTensor x, ConstTensor dy,
+                           const DropoutRows& dropout, Slots slots,
+                           GradientSink& sink, bool accumulate, Tensor dx,
+                           Stream& stream);
+  absl::Status AdapterBackward(const Groups& groups, ConstTensor x,
+                               ConstTensor dy, const DropoutRows& dropout,
+                               Slots slots, GradientSink& sink, Tensor dx,
+                               Stream& stream);
+  absl::Status AdapterGradients(const Groups& groups, ConstTensor x,
+                                ConstTensor dy, ConstTensor du,
+                                const DropoutRows& dropout, Slots slots,
+                                GradientSink& sink, Stream& stream);
+
+  Backend* backend_;
+  Scratch dropped_;  // [T, k] compute dtype
+  Scratch u_;        // [T, r] compute dtype
+  Scratch du_;       // [T, r] compute dtype
+  Scratch wide_;     // [T, n] or [T, k] f32, before it is rounded
+  Scratch masked_;   // [T, k] f32, before it is dropped
+};
+
+}  // namespace octet
+
+#endif  // OCTET_WORKER_NN_LINEAR_H_
