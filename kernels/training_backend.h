@@ -162,7 +162,7 @@ class TrainingBackend {
   // ---- elementwise
   // out = x in out's dtype. Same number of elements; f32 or bf16 each.
   virtual absl::Status Cast(ConstTensor x, Tensor out, Stream& stream) = 0;
-  // out += scale x. f32, same number of elements.
+  // out += scale x, fused. f32, same number of elements.
   virtual absl::Status AddScaled(ConstTensor x, float scale, Tensor out,
                                  Stream& stream) = 0;
   // dst[dst_at + (r, c)] = src[src_at + (r, c)] (or +=) for r < num_rows, c <

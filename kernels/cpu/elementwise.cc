@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "kernels/cpu/float_rows.h"
@@ -41,7 +42,9 @@ void AddScaled(CpuContext& context, ConstTensor x, float scale, Tensor out) {
   const float* from = x.as<float>();
   float* to = out.as<float>();
   ForChunks(context, x.num_elements(), 12, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] += scale * from[i];
+    for (int64_t i = begin; i < end; ++i) {
+      to[i] = std::fma(scale, from[i], to[i]);
+    }
   });
 }
 
