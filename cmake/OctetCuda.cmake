@@ -201,7 +201,8 @@ endfunction()
 # One executable NAME_<variant> per variant (default all), and one ctest case per variant, order (default seq) and
 # stream mode (default lazy): NAME_<variant>_<order>_<mode>, labels `emulated` and `emulated_<variant>`. With RANKS
 # each case is started by mpirun once per number of ranks (suffix _n<ranks>); without MPI there is no such test. The
-# test's own main() with NO_MAIN, otherwise GoogleTest's. NO_TEST: a program that another test starts.
+# test's own main() with NO_MAIN, otherwise GoogleTest's. NO_TEST: a program that another test starts. A second call
+# with the same NAME and variant adds cases to the executable that is there.
 function(octet_cuda_test name)
   cmake_parse_arguments(ARG "NO_MAIN;NO_TEST" "TIMEOUT" "SOURCES;CU_SOURCES;DEPS;VARIANTS;ORDERS;STREAMS;RANKS;ENVIRONMENT"
                         ${ARGN})
@@ -220,15 +221,17 @@ function(octet_cuda_test name)
       continue()
     endif()
     set(target ${name}_${variant})
-    add_executable(${target})
-    octet_cuda_emulated_sources(${target} ${variant} CU_SOURCES ${ARG_CU_SOURCES} SOURCES ${ARG_SOURCES})
-    octet_cuda_deps(deps ${variant} ${ARG_DEPS})
-    target_link_libraries(${target} PRIVATE octet_flags ${deps} octet_cuda_emulation_${variant}
-      GTest::gmock GTest::gtest $<$<NOT:$<BOOL:${ARG_NO_MAIN}>>:GTest::gtest_main> Threads::Threads)
-    if(ARG_RANKS)
-      target_link_libraries(${target} PRIVATE octet_cuda_emulation_nccl_${variant})
+    if(NOT TARGET ${target})
+      add_executable(${target})
+      octet_cuda_emulated_sources(${target} ${variant} CU_SOURCES ${ARG_CU_SOURCES} SOURCES ${ARG_SOURCES})
+      octet_cuda_deps(deps ${variant} ${ARG_DEPS})
+      target_link_libraries(${target} PRIVATE octet_flags ${deps} octet_cuda_emulation_${variant}
+        GTest::gmock GTest::gtest $<$<NOT:$<BOOL:${ARG_NO_MAIN}>>:GTest::gtest_main> Threads::Threads)
+      if(ARG_RANKS)
+        target_link_libraries(${target} PRIVATE octet_cuda_emulation_nccl_${variant})
+      endif()
+      set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
     endif()
-    set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bin)
     if(ARG_NO_TEST)
       continue()
     endif()

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "gtest/gtest.h"
+#include "tests/cuda_emulation/include/cuda_emu/control.h"
 #include "tests/support/data.h"
 #include "tests/worker/comm/mpi_test_main.h"
 #include "worker/checkpoint/hf_checkpoint.h"
@@ -139,6 +140,7 @@ TEST_P(CudaWorkerTest, GoldenLogitsAndTheSameBitsAtEveryWidth) {
     ASSERT_TRUE(together.ok()) << together.status();
     EXPECT_TRUE(*together == *alone) << chunks << " chunks: other bits";
   }
+  EXPECT_EQ(cuda_emu::ErrorCount(), 0) << cuda_emu::LastMessage();
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/cuda_emulation/include/cuda_emu/control.h"
 #include "tests/worker/comm/mpi_test_main.h"
 #include "tests/worker/comm/nccl/device_data.h"
 #include "tests/worker/comm/transport_checks.h"
@@ -24,6 +25,10 @@ class NcclTransport : public ::testing::Test {
     auto nccl = test::NewNccl(std::move(*mpi), absl::Seconds(60));
     ASSERT_TRUE(nccl.ok()) << nccl.status();
     comm_ = std::make_unique<test::OnDevice>(std::move(*nccl));
+  }
+  void TearDown() override {
+    comm_.reset();
+    EXPECT_EQ(cuda_emu::ErrorCount(), 0) << cuda_emu::LastMessage();
   }
 
   std::unique_ptr<test::OnDevice> comm_;
