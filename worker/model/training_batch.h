@@ -14,12 +14,16 @@
 #include "absl/types/span.h"
 #include "worker/model/config.h"
 #include "worker/nn/gradient_sink.h"
+#include "worker/nn/slot_map.h"
 
 namespace octet {
 
-// One sequence. The label of a position is the token itself, or -100: not
-// learnt. The loss of a label belongs to the position before it, so the first
-// label is never learnt. The spans belong to the caller.
+// A label that is not learnt.
+inline constexpr int32_t kIgnoredLabel = -100;
+
+// One sequence. The label of a position is the token itself, or kIgnoredLabel.
+// The loss of a label belongs to the position before it, so the first label is
+// never learnt. The spans belong to the caller.
 struct TrainingDocument {
   absl::Span<const int32_t> token_ids;
   absl::Span<const int32_t> labels;  // as many as token_ids
@@ -29,7 +33,8 @@ struct TrainingSlotInput {
   std::vector<TrainingDocument> documents;
   // Replayed routes: none, or L spans of [tokens of the slot, K] expert ids,
   // used instead of the router's choice. The K weights of a token are the
-  // softmax over those experts' logits.
+  // softmax over those experts' logits. All slots of a batch have routes, or
+  // none.
   std::vector<absl::Span<const int32_t>> layer_routes;
 
   int64_t num_tokens() const;
@@ -47,35 +52,44 @@ struct TrainingBatch {
   double loss_scale = 1;
 };
 
+// Slots in contiguous ranges for TrainingBatch::rank_slots, with as equal
+// numbers of tokens as their order allows: rank r's range ends where the tokens
+// before it come nearest to (r + 1) / R of all. Ranks may get no slot.
+std::vector<int64_t> SplitSlots(absl::Span<const int64_t> slot_tokens,
+                                int num_ranks);
+
 // INVALID_ARGUMENT, one sentence that names slot, document and position: ids
-// outside [0, V), labels that are neither the token nor -100, empty slots or
-// documents, documents longer than max_position, slots of 2^24 tokens or more,
-// routes of the wrong size, with an expert outside [0, E) or one twice for a
-// token; rank_slots that do not cover the slots in order.
+// outside [0, V), labels that are neither the token nor kIgnoredLabel, slots or
+// documents without tokens, documents longer than max_position, slots of 2^24
+// tokens or more, routes of the wrong size, with an expert outside [0, E) or
+// one twice for a token; more than 2^31 tokens times K.
 absl::Status CheckTrainingBatch(const TrainingBatch& batch,
-                                const ModelConfig& config, int num_ranks);
+                                const ModelConfig& config);
 
-// The host-side tables of a checked batch, as every rank can compute them.
+// The host-side tables of a checked batch, as this rank needs them.
 struct TrainingLayout {
-  int64_t first_slot = 0;            // of this rank, in the batch
-  std::vector<int64_t> slot_tokens;  // [S + 1] first token of each slot, among
-                                     // all ranks' tokens one after the other
-  std::vector<int64_t> slot_labels;  // [S + 1] the same of learnt labels
+  SlotMap slot_map;                  // tokens of all ranks
+  std::vector<int64_t> rank_slots;   // [R + 1], as in the batch
   std::vector<int64_t> rank_tokens;  // [R] T_p
-  // This rank's T tokens, rows 0..T-1.
-  std::vector<int32_t> token_ids;   // [T]
-  std::vector<SlotRows> slot_rows;  // of each own slot, sink numbers
-  std::vector<int64_t> row_keys;    // [T] run slot << 24 | token in the slot
-  // Rows whose logits have a label, by rising row, and the labels.
-  std::vector<int32_t> label_rows;  // [n]
-  std::vector<int32_t> label_ids;   // [n]
+  std::vector<int64_t> label_begin;  // [S + 1] first learnt label of each slot
+  int64_t first_slot = 0;            // of this rank
+  // This rank's T tokens are rows 0..T-1.
+  std::vector<int32_t> token_ids;             // [T]
+  std::vector<int64_t> row_keys;              // [T] SlotMap::RowKey
+  std::vector<SlotRows> slot_rows;            // of each own slot, sink numbers
+  std::vector<int64_t> document_begin = {0};  // first row of each, and T
+  // The n rows whose logits have a label, by rising row.
+  std::vector<int32_t> label_rows;    // [n]
+  std::vector<int32_t> label_ids;     // [n]
+  std::vector<SlotRows> label_slots;  // of each own slot: which of the n
+  // Empty, or [L] of [T, K].
+  std::vector<std::vector<int32_t>> layer_routes;
 
-  int64_t num_slots() const {
-    return static_cast<int64_t>(slot_tokens.size()) - 1;
-  }
+  int64_t num_slots() const { return slot_map.num_slots(); }
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
-  // The batch's slot that the token lies in; token counts among all ranks'.
-  int64_t SlotOf(int64_t token) const;
+  int64_t num_labels(int64_t slot) const {
+    return label_begin[slot + 1] - label_begin[slot];
+  }
 };
 TrainingLayout LayOut(const TrainingBatch& batch, int rank);
 

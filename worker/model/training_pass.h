@@ -41,7 +41,10 @@
 #include "kernels/backend.h"
 #include "worker/comm/communicator.h"
 #include "worker/model/config.h"
+#include "worker/model/router_losses.h"
 #include "worker/model/training_batch.h"
+#include "worker/model/training_head.h"
+#include "worker/model/training_layers.h"
 #include "worker/model/weights.h"
 #include "worker/moe/placement.h"
 #include "worker/nn/gradient_sink.h"
@@ -49,14 +52,6 @@
 namespace octet {
 
 enum class LossReduction { kSlotMean, kTokenMean };
-enum class RouterLossScope { kBatch, kSlot };
-
-struct RouterLossOptions {
-  float aux_coef = 0;
-  float z_coef = 0;
-  bool per_layer = false;
-  RouterLossScope scope = RouterLossScope::kBatch;
-};
 
 struct TrainingPassOptions {
   LossReduction reduction = LossReduction::kSlotMean;
@@ -123,8 +118,7 @@ class TrainingPass {
                                              const TrainingBatch& batch,
                                              GradientSink& sink);
 
-  ~TrainingPass();
-  Stream& stream();
+  Stream& stream() { return *stream_; }
   // Device memory held.
   int64_t size_bytes() const;
 
@@ -135,9 +129,31 @@ class TrainingPass {
                                  int64_t num_tokens, int64_t num_expert_rows);
 
  private:
-  class Impl;
-  explicit TrainingPass(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  TrainingPass(Backend* backend, Communicator* communicator,
+               const ModelConfig& config, const Placement* placement,
+               const ModelWeights* weights, const TrainingPassOptions& options);
+  // sink: nullptr for losses only.
+  absl::StatusOr<PassResult> Run(int64_t step_id, const TrainingBatch& batch,
+                                 GradientSink* sink);
+  // The weights of this rank's labels.
+  std::vector<float> LabelScales(const TrainingLayout& layout,
+                                 double loss_scale) const;
+  // All ranks' label losses, of which this rank's are in place.
+  absl::Status ShareLosses(int64_t step_id, const TrainingLayout& layout,
+                           std::vector<float>& losses);
+  void Summarize(const TrainingLayout& layout, std::vector<float> losses,
+                 PassResult& result) const;
+  double WaitedSeconds() const;
+
+  Backend* backend_;
+  Communicator* communicator_;
+  const ModelConfig config_;
+  const TrainingPassOptions options_;
+  std::unique_ptr<Stream> stream_;
+  RouterLosses router_losses_;
+  TrainingLayers layers_;
+  TrainingHead head_;
+  Scratch dx_;  // [T, H] f32
 };
 
 }  // namespace octet

@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "kernels/ops.h"
+#include "worker/comm/all_gather_v.h"
 
 namespace octet {
 namespace {
@@ -92,22 +93,16 @@ absl::Status Dispatcher::ShareTable(absl::Span<const T> own,
                                     absl::string_view operation,
                                     std::vector<T>& all,
                                     const StepContext& step) {
-  const int num_ranks = communicator_->size();
   const int64_t token_bytes = values_per_token * int64_t{sizeof(T)};
-  const std::vector<int64_t> send_offsets(num_ranks, 0);
-  const std::vector<int64_t> send_bytes(
-      num_ranks, static_cast<int64_t>(own.size() * sizeof(T)));
-  std::vector<int64_t> recv_offsets(num_ranks), recv_bytes(num_ranks);
-  int64_t all_bytes = 0;
-  for (int p = 0; p < num_ranks; ++p) {
-    recv_offsets[p] = all_bytes;
-    recv_bytes[p] = rank_tokens[p] * token_bytes;
-    all_bytes += recv_bytes[p];
+  std::vector<int64_t> offsets = {0};
+  for (int64_t tokens : rank_tokens) {
+    offsets.push_back(offsets.back() + tokens * token_bytes);
   }
-  all.resize(all_bytes / sizeof(T));
-  return communicator_->AllToAllV({own.data(), send_offsets, send_bytes,
-                                   all.data(), recv_offsets, recv_bytes},
-                                  MakeOp(operation, step, nullptr));
+  all.resize(offsets.back() / sizeof(T));
+  std::copy(own.begin(), own.end(),
+            all.begin() + offsets[communicator_->rank()] / sizeof(T));
+  return AllGatherV(*communicator_, offsets, all.data(),
+                    MakeOp(operation, step, nullptr));
 }
 
 absl::StatusOr<ConstTensor> Dispatcher::Dispatch(const DispatchHandle& handle,
@@ -177,7 +172,7 @@ absl::StatusOr<ConstTensor> Dispatcher::ExpertRowWeights(
   const bool alone = communicator_->size() == 1;
   if (!alone) {
     OCTET_RETURN_IF_ERROR(ShareTable<float>(own_weights_, handle.top_k,
-                                            rank_tokens, "router weights",
+                                            rank_tokens, "router_weights",
                                             all_weights_, step));
   }
   const std::vector<float>& all = alone ? own_weights_ : all_weights_;
