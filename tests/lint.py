@@ -31,14 +31,15 @@ ARROWS = {
     "worker/device": ["base", "kernels", "worker/comm"],
     "worker/checkpoint": ["base", "kernels", "worker/model"],
     "worker/serve": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint"],
+    "worker/train": ["base", "kernels", "proto", "worker/nn", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint"],
     "worker/service": ["base", "kernels", "proto", "worker/device", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
-                       "worker/serve"],
+                       "worker/serve", "worker/train"],
     "worker": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
-               "worker/serve", "worker/service"],
+               "worker/serve", "worker/train", "worker/service"],
     "coordinator": ["base", "proto", "text"],
     "client": ["base", "proto", "text"],
     "launch": ["base", "proto", "text", "kernels", "worker", "worker/device", "worker/comm", "worker/moe", "worker/model",
-               "worker/checkpoint", "worker/serve", "worker/service", "coordinator", "client"],
+               "worker/checkpoint", "worker/serve", "worker/train", "worker/service", "coordinator", "client"],
 }
 
 

@@ -23,20 +23,10 @@
 #include "worker/nn/scratch.h"
 #include "worker/train/buffer_pool.h"
 #include "worker/train/parameters.h"
+#include "worker/train/slot_plan.h"
 #include "worker/train/slot_tree.h"
 
 namespace octet {
-
-// The slots of one ForwardBackward.
-struct SlotPlan {
-  int64_t first_slot = 0;  // slots pending before: what the tree calls slot 0
-  // [R + 1]: rank r computes slots [rank_begin[r], rank_begin[r + 1]) of the
-  // call; the last is their number.
-  std::vector<int64_t> rank_begin;
-
-  int64_t num_slots() const { return rank_begin.back(); }
-  int64_t end_slot() const { return first_slot + num_slots(); }
-};
 
 using GradientTree = SlotTree<PooledBuffer>;
 

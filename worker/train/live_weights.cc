@@ -100,13 +100,11 @@ LiveWeights::LiveWeights(Backend* backend, const ModelConfig& config,
       scaled_(backend),
       wide_(backend) {}
 
-absl::Status LiveWeights::AttachAdapters(float scale, float dropout) {
-  std::vector<
-      std::pair<std::unique_ptr<LoraWeights>*, std::unique_ptr<LoraWeights>>>
-      made;
+absl::StatusOr<LiveWeights::Adapters> LiveWeights::MakeAdapters(
+    float scale, float dropout) const {
+  Adapters adapters;
   for (const LoraTarget& target : parameters_->lora_targets()) {
-    std::unique_ptr<LoraWeights>* place = FindLora(*weights_, target.weight);
-    if (place == nullptr) continue;
+    if (FindLora(*weights_, target.weight) == nullptr) continue;
     auto lora = std::make_unique<LoraWeights>();
     OCTET_ASSIGN_OR_RETURN(
         lora->a, backend_->NewPackedMatrix(weights_->dtype,
@@ -116,10 +114,26 @@ absl::Status LiveWeights::AttachAdapters(float scale, float dropout) {
                                                      target.stacked_rank()));
     lora->scale = scale;
     lora->dropout = dropout;
-    made.push_back({place, std::move(lora)});
+    adapters.push_back(std::move(lora));
   }
-  for (auto& [place, lora] : made) *place = std::move(lora);
-  return absl::OkStatus();
+  return adapters;
+}
+
+void LiveWeights::Attach(Adapters adapters) {
+  for (LayerWeights& layer : weights_->layers) {
+    layer.qkv_lora.reset();
+    layer.o_lora.reset();
+    layer.gate_lora.reset();
+    for (ExpertWeights& expert : layer.experts) {
+      expert.w13_lora.reset();
+      expert.w2_lora.reset();
+    }
+  }
+  auto next = adapters.begin();
+  for (const LoraTarget& target : parameters_->lora_targets()) {
+    std::unique_ptr<LoraWeights>* place = FindLora(*weights_, target.weight);
+    if (place != nullptr) *place = std::move(*next++);
+  }
 }
 
 absl::Status LiveWeights::Read(const Parameter& parameter, int64_t begin,

@@ -7,9 +7,11 @@
 #define OCTET_WORKER_TRAIN_LIVE_WEIGHTS_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "kernels/training_backend.h"
 #include "worker/model/config.h"
@@ -25,9 +27,11 @@ class LiveWeights {
   LiveWeights(Backend* backend, const ModelConfig& config,
               const ParameterSet* parameters, ModelWeights* weights);
 
-  // Attaches zero adapters for the targets that this rank holds, in place of
-  // any that were there. On error none is attached.
-  absl::Status AttachAdapters(float scale, float dropout);
+  // Zero adapters for the targets that this rank holds, in their order.
+  using Adapters = std::vector<std::unique_ptr<LoraWeights>>;
+  absl::StatusOr<Adapters> MakeAdapters(float scale, float dropout) const;
+  // Puts them in place of whatever adapters the model had.
+  void Attach(Adapters adapters);
 
   // Elements [begin, end) of a parameter of the model itself (part kBase), as
   // f32 on the host; it need not be trained. The rank must hold it.
