@@ -216,25 +216,57 @@ TEST_P(AttentionTest, BitsDoNotDependOnNeighboursInTheBatch) {
 // Later tokens of a chunk, stale blocks and what fell out of the window must
 // not reach a row, not even as NaN times zero.
 TEST_P(AttentionTest, UnseenKeysAndValuesDoNotMatter) {
-  Device device(GetParam(), 1);
-  Random random(11);
-  Problem problem =
-      MakeProblem(random, {4, 2, 16, 20}, 60, DType::kF32, DType::kF32);
-  const std::vector<float> clean = Attend(device, problem, 8, 0, 60, 60, 1);
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (int64_t i = 0; i < problem.kv_row(); ++i) {
-    problem.keys[40 * problem.kv_row() + i] = nan;
-    problem.values[40 * problem.kv_row() + i] =
-        std::numeric_limits<float>::infinity();
+  for (const DType cache_dtype : {DType::kF32, DType::kBF16}) {
+    Device device(GetParam(), 1);
+    Random random(11);
+    Problem problem =
+        MakeProblem(random, {4, 2, 16, 20}, 60, cache_dtype, DType::kF32);
+    const std::vector<float> clean = Attend(device, problem, 8, 0, 60, 60, 1);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (int64_t i = 0; i < problem.kv_row(); ++i) {
+      problem.keys[40 * problem.kv_row() + i] = nan;
+      problem.values[40 * problem.kv_row() + i] =
+          std::numeric_limits<float>::infinity();
+    }
+    const std::vector<float> dirty = Attend(device, problem, 8, 0, 60, 60, 1);
+    const auto rows = [&](const std::vector<float>& all, int64_t begin,
+                          int64_t end) {
+      return absl::MakeConstSpan(all).subspan(begin * problem.q_row(),
+                                              (end - begin) * problem.q_row());
+    };
+    EXPECT_EQ(FirstMismatch(rows(clean, 0, 40), rows(dirty, 0, 40)), "");
+    EXPECT_NE(FirstMismatch(rows(clean, 40, 60), rows(dirty, 40, 60)), "");
   }
-  const std::vector<float> dirty = Attend(device, problem, 8, 0, 60, 60, 1);
-  const auto rows = [&](const std::vector<float>& all, int64_t begin,
-                        int64_t end) {
-    return absl::MakeConstSpan(all).subspan(begin * problem.q_row(),
-                                            (end - begin) * problem.q_row());
-  };
-  EXPECT_EQ(FirstMismatch(rows(clean, 0, 40), rows(dirty, 0, 40)), "");
-  EXPECT_NE(FirstMismatch(rows(clean, 40, 60), rows(dirty, 40, 60)), "");
+}
+
+// A value that is infinite makes its column infinite in the rows that see it,
+// and in no other column or row, though they share its tile.
+TEST_P(AttentionTest, InfiniteValuesReachTheRowsThatSeeThem) {
+  constexpr int64_t kLength = 70, kWindow = 20, kToken = 40, kDim = 16;
+  for (const DType cache_dtype : {DType::kF32, DType::kBF16}) {
+    Device device(GetParam(), 1);
+    Random random(12);
+    Problem problem = MakeProblem(random, {4, 2, kDim, kWindow}, kLength,
+                                  cache_dtype, DType::kF32);
+    const std::vector<float> clean =
+        Attend(device, problem, 8, 0, kLength, kLength, 1);
+    const float infinity = std::numeric_limits<float>::infinity();
+    problem.values[kToken * problem.kv_row()] = infinity;
+    problem.values[kToken * problem.kv_row() + 1] = -infinity;
+    const std::vector<float> dirty =
+        Attend(device, problem, 8, 0, kLength, kLength, 1);
+    for (size_t i = 0; i < clean.size(); ++i) {
+      const int64_t row = static_cast<int64_t>(i) / problem.q_row();
+      const int64_t head = static_cast<int64_t>(i) % problem.q_row() / kDim;
+      const int64_t column = static_cast<int64_t>(i) % kDim;
+      const bool sees = row >= kToken && row < kToken + kWindow && head < 2;
+      const float expected = sees && column == 0   ? infinity
+                             : sees && column == 1 ? -infinity
+                                                   : clean[i];
+      ASSERT_EQ(dirty[i], expected)
+          << "row " << row << " head " << head << " column " << column;
+    }
+  }
 }
 
 TEST_P(AttentionTest, EmptyChunksAndBatchesAreFine) {

@@ -8,6 +8,7 @@
 #include <nccl.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,10 @@ struct ncclComm {
   uint64_t collectives = 0;      // made so far
   cuda_emu::OperationPtr last;   // calls run in the order made
   ncclResult_t async_error = ncclSuccess;
+  bool blocking = true;
+  // Groups of a communicator that does not block: they come to their streams
+  // when the host asks whether they are over, not before.
+  std::vector<std::function<void()>> under_way;
   bool ready = false;  // bootstrap is over
   bool aborted = false;
   bool destroyed = false;

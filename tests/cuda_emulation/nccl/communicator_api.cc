@@ -7,6 +7,7 @@
 
 #include <map>
 #include <set>
+#include <utility>
 
 #include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/engine/options.h"
@@ -55,6 +56,7 @@ ncclResult_t DoInit(ncclComm_t* out, int size, const ncclUniqueId& id, int rank,
   auto* comm = new ncclComm();
   comm->rank = rank;
   comm->size = size;
+  comm->blocking = blocking;
   *out = comm;
   Communicators().insert(comm);
   Bootstrap& bootstrap = Bootstraps().try_emplace(comm, comm, id).first->second;
@@ -76,6 +78,12 @@ ncclResult_t DoInit(ncclComm_t* out, int size, const ncclUniqueId& id, int rank,
 void StepBootstrap(ncclComm_t comm) {
   const auto it = Bootstraps().find(comm);
   if (it != Bootstraps().end() && it->second.Step()) Bootstraps().erase(it);
+}
+
+// Often a query comes too early.
+void StepGroups(ncclComm_t comm) {
+  if (comm->under_way.empty() || OneIn(2)) return;
+  for (const auto& submit : std::exchange(comm->under_way, {})) submit();
 }
 
 }  // namespace
@@ -176,6 +184,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     return BadNcclCall("ncclCommAbort: the communicator is not a live one");
   }
   comm->aborted = true;
+  comm->under_way.clear();
   cuda_emu::Bootstraps().erase(comm);
   cuda_emu::HostJoins(comm->last);  // its work ends at once now
   comm->destroyed = true;
@@ -190,10 +199,11 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
         "ncclCommGetAsyncError: the communicator is not a live one");
   }
   cuda_emu::StepBootstrap(comm);
+  cuda_emu::StepGroups(comm);
   cuda_emu::ProgressCommunication();
-  *error = comm->async_error != ncclSuccess ? comm->async_error
-           : comm->ready                    ? ncclSuccess
-                                            : ncclInProgress;
+  *error = comm->async_error != ncclSuccess         ? comm->async_error
+           : comm->ready && comm->under_way.empty() ? ncclSuccess
+                                                    : ncclInProgress;
   if (comm->async_error != ncclSuccess) cuda_emu::t_last_error = comm->message;
   return ncclSuccess;
 }

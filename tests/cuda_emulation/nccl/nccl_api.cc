@@ -64,9 +64,18 @@ void Submit(ncclComm_t comm, cudaStream_t stream, const char* what,
                        /*communication=*/true);
 }
 
-void SubmitPointToPoint(PendingPointToPoint pending) {
-  Submit(pending.comm, pending.stream, "NCCL send/receive",
-         PointToPointSteps(pending.comm, std::move(pending.calls)));
+// Returns what the call or the group's end does.
+ncclResult_t SubmitPointToPoint(const PendingPointToPoint& pending) {
+  auto submit = [pending] {
+    Submit(pending.comm, pending.stream, "NCCL send/receive",
+           PointToPointSteps(pending.comm, pending.calls));
+  };
+  if (pending.comm->blocking) {
+    submit();
+    return ncclSuccess;
+  }
+  pending.comm->under_way.push_back(std::move(submit));
+  return ncclInProgress;
 }
 
 ncclResult_t DoPointToPoint(const char* function, const PointToPoint& call,
@@ -86,10 +95,7 @@ ncclResult_t DoPointToPoint(const char* function, const PointToPoint& call,
                    call.type, &problem)) {
     return BadNcclCall(std::string(function) + ": " + problem);
   }
-  if (t_group_depth == 0) {
-    SubmitPointToPoint({comm, stream, {call}});
-    return ncclSuccess;
-  }
+  if (t_group_depth == 0) return SubmitPointToPoint({comm, stream, {call}});
   for (PendingPointToPoint& pending : t_group) {
     if (pending.comm == comm && pending.stream == stream) {
       pending.calls.push_back(call);
@@ -155,7 +161,11 @@ ncclResult_t ncclGroupStart() {
 }
 
 ncclResult_t ncclGroupEnd() {
-  if (const auto error = Injected<ncclInternalError>(__func__)) return error;
+  if (const auto error = Injected<ncclInternalError>(__func__)) {
+    cuda_emu::t_group.clear();
+    cuda_emu::t_group_depth = 0;  // over all the same
+    return error;
+  }
   ApiLock lock;
   if (cuda_emu::t_group_depth == 0) {
     return BadNcclCall("ncclGroupEnd without ncclGroupStart");
@@ -163,10 +173,11 @@ ncclResult_t ncclGroupEnd() {
   if (--cuda_emu::t_group_depth > 0) return ncclSuccess;
   auto group = std::move(cuda_emu::t_group);
   cuda_emu::t_group.clear();
-  for (auto& pending : group) {
-    cuda_emu::SubmitPointToPoint(std::move(pending));
+  ncclResult_t result = ncclSuccess;
+  for (const auto& pending : group) {
+    if (const auto more = cuda_emu::SubmitPointToPoint(pending)) result = more;
   }
-  return ncclSuccess;
+  return result;
 }
 
 ncclResult_t ncclSend(const void* buffer, size_t count, ncclDataType_t type,
