@@ -63,7 +63,7 @@ BACKEND_MUTANTS = [
 ]
 
 NCCL_MUTANTS = [
-    Mutant("nccl_wrong_peer", "worker/comm/nccl/nccl_group.cc", "(rank_ + size_ - step) % size_", "(rank_ + step) % size_",
+    Mutant("nccl_wrong_peer", "worker/comm/nccl/nccl_group.cc", "ncclInt8, from, comm_, stream),", "ncclInt8, to, comm_, stream),",
            "receives from the rank it sends to", NCCL_4, "*Provenance*"),
     Mutant("nccl_wrong_count", "worker/comm/nccl/nccl_group.cc",
            "ncclSend(send + args.send_offsets[to],\n                                static_cast<size_t>(args.send_bytes[to]),",
@@ -77,7 +77,7 @@ NCCL_MUTANTS = [
     Mutant("nccl_wrong_stream", "worker/comm/nccl/nccl_communicator.cc", "group_.AllToAllV(args, stream);", "group_.AllToAllV(args, nullptr);",
            "the exchange is on another stream than its data", NCCL_2, "*KeepsTheOrder*"),
     Mutant("nccl_not_ready", "worker/comm/nccl/nccl_communicator.cc", "return Await(call, [&] { return group_.Settled(); });\n}",
-           "return absl::OkStatus();\n}", "the communicator is used before it is connected", NCCL_2, "*Provenance*"),
+           "static_cast<void>(call);\n  return absl::OkStatus();\n}", "the communicator is used before it is connected", NCCL_2, "*Provenance*"),
     Mutant("nccl_group_under_way", "worker/comm/nccl/nccl_communicator.cc",
            "  if (status.ok()) status = Await(call, [&] { return group_.Settled(); });\n", "",
            "the event is recorded before the group is on the stream", NCCL_2),

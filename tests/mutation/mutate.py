@@ -14,6 +14,7 @@ text occurs exactly once, and with --build whether the cases exist: the table ca
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -34,10 +35,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS: list[Mutant] = cuda_kernel_mutants.MUTANTS + cuda_host_mutants.MUTANTS
 # Of one mutant's cases: one that makes a rank wait for ever ends here.
 CASES_SECONDS = 240
-ENVIRONMENT = {"CUDA_EMU_KERNEL_SECONDS": "30", "CUDA_EMU_NCCL_TIMEOUT": "10", "CTEST_OUTPUT_ON_FAILURE": "1"}
+ENVIRONMENT = {"CTEST_OUTPUT_ON_FAILURE": "1", "GTEST_BREAK_ON_FAILURE": "1", "CUDA_EMU_KERNEL_SECONDS": "30",
+               "CUDA_EMU_NCCL_TIMEOUT": "10"}
 # What says best what went wrong, the first that is found.
 TELLING = (r"cuda_emu: (.*)", r"ERROR: AddressSanitizer: (.*)", r"runtime error: (.*)", r"check failed: (.*)",
-           r"Failure\n((?:.*\n){1,4})", r"(.*(?:SEGFAULT|Timeout|Exception|Abort|Signal).*)")
+           r"_test\.cc:\d+: (?:Failure\n)?((?:.*\n){1,4})", r"(.*(?:SEGFAULT|Timeout|Exception|Abort|Signal).*)")
 
 
 @dataclass
@@ -69,9 +71,13 @@ def run(command: list[str], **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
 
 
+@functools.cache
+def all_cases(build: Path) -> list[str]:
+    return re.findall(r"Test +#\d+: (\S+)", run(["ctest", "--test-dir", str(build), "-N"]).stdout)
+
+
 def cases(build: Path, regex: str) -> list[str]:
-    listed = run(["ctest", "--test-dir", str(build), "-N", "-R", regex])
-    return re.findall(r"Test +#\d+: (\S+)", listed.stdout)
+    return [case for case in all_cases(build) if re.search(regex, case)]
 
 
 class Tree:
@@ -123,7 +129,7 @@ class Tree:
 
 def excerpt(output: str) -> str:
     for pattern in TELLING:
-        found = re.search(pattern, output)
+        found = re.search(pattern, output.split("\n0% tests passed")[0])
         if found:
             return " ".join(found.group(1).split())[:150]
     return " ".join(output.split())[-150:]

@@ -1,4 +1,4 @@
-// The one device there is, and error codes.
+// The device, which may go by several numbers, and error codes.
 
 #include <cuda_runtime_api.h>
 
@@ -16,8 +16,10 @@
 namespace {
 
 constexpr int kMultiprocessors = 4;  // small, so that persistent kernels loop
+int g_devices = 1;
 int g_major = 9;
 int g_minor = 0;
+thread_local int t_device = 0;
 constexpr int kDriverVersion = CUDART_VERSION;
 
 struct ErrorName {
@@ -53,12 +55,14 @@ const ErrorName* Find(cudaError_t error) {
 }
 
 cudaError_t CheckDevice(const char* function, int device) {
-  if (device == 0) return cudaSuccess;
-  return cuda_emu::Refuse(cudaErrorInvalidDevice, "%s: device %d of 1",
-                          function, device);
+  if (device >= 0 && device < g_devices) return cudaSuccess;
+  return cuda_emu::Refuse(cudaErrorInvalidDevice, "%s: device %d of %d",
+                          function, device, g_devices);
 }
 
 }  // namespace
+
+void cuda_emu::SetDeviceCount(int count) { g_devices = count; }
 
 void cuda_emu::SetComputeCapability(int major, int minor) {
   g_major = major;
@@ -71,19 +75,21 @@ extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
-  *count = 1;
+  *count = g_devices;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
   if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
   cuda_emu::ApiLock lock;
-  return CheckDevice("cudaSetDevice", device);
+  const cudaError_t error = CheckDevice("cudaSetDevice", device);
+  if (error == cudaSuccess) t_device = device;
+  return error;
 }
 
 cudaError_t cudaGetDevice(int* device) {
   if (const auto error = Injected<cudaErrorUnknown>(__func__)) return error;
-  *device = 0;
+  *device = t_device;
   return cudaSuccess;
 }
 

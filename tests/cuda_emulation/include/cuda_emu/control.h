@@ -23,8 +23,10 @@ void FailCall(int number, const std::string& function = "", int error = 0);
 // What has failed since FailCall, "" while nothing has.
 std::string FailedCall();
 
-// What cudaGetDeviceProperties says of the device: 90 unless a test needs
-// another.
+// How many devices the process sees: one, unless a test wants more numbers for
+// it.
+void SetDeviceCount(int count);
+// What cudaGetDeviceProperties says of it: 9.0 unless a test needs another.
 void SetComputeCapability(int major, int minor);
 
 }  // namespace cuda_emu

@@ -21,7 +21,8 @@ constexpr int64_t kPartBytes = 64;
 // Nobody waits for it: an error ends the call everywhere.
 constexpr absl::Duration kDeadline = absl::Seconds(100);
 
-// A new group over the job's ranks, and one exchange of device memory.
+// A new group over the job's ranks, one exchange of device memory, and a
+// meeting.
 absl::Status ConnectAndExchange() {
   OCTET_ASSIGN_OR_RETURN(
       auto mpi, NewMpiCommunicator(test::Mpi(),
@@ -40,8 +41,10 @@ absl::Status ConnectAndExchange() {
   op.operation = "dispatch";
   op.layer = 3;
   op.stream = &stream;
-  return nccl->AllToAllV(
-      {send, offsets, bytes, send + size * kPartBytes, offsets, bytes}, op);
+  OCTET_RETURN_IF_ERROR(nccl->AllToAllV(
+      {send, offsets, bytes, send + size * kPartBytes, offsets, bytes}, op));
+  // Who had all its rows before another rank failed hears it here.
+  return nccl->Barrier({.operation = "end"});
 }
 
 class NcclFaultsTest : public ::testing::TestWithParam<const char*> {};
