@@ -16,84 +16,12 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/small_multiply-inl.h"
 #include "kernels/cpu/vector_kernels.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace octet::cpu {
 namespace {
-
-// c[kRows, kVectors * kLanes] = (or +=) a[kRows, k] b[k, ...].
-template <int kRows, int kVectors>
-[[gnu::always_inline]] inline void MultiplyBlock(
-    const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-    int64_t k, bool accumulate, float* c, int64_t c_stride) {
-  F32 sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = accumulate ? Load(c + r * c_stride + v * kLanes) : Set(0.0f);
-    }
-  }
-  for (int64_t i = 0; i < k; ++i) {
-    F32 row[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      row[v] = Load(b + i * b_stride + v * kLanes);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const F32 factor = Set(a[r * a_stride + i]);
-      for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = Fma(factor, row[v], sums[r][v]);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      Store(c + r * c_stride + v * kLanes, sums[r][v]);
-    }
-  }
-}
-
-// All `n` columns (a multiple of kLanes) of kRows rows.
-template <int kRows>
-void MultiplyRows(const float* a, int64_t a_stride, const float* b,
-                  int64_t b_stride, int64_t k, bool accumulate, float* c,
-                  int64_t c_stride, int64_t n) {
-  // As many sums as hide the latency of Fma and fit the registers.
-  constexpr int kVectors = kRows <= 2 ? 4 : 2;
-  int64_t j = 0;
-  for (; j + kVectors * kLanes <= n; j += kVectors * kLanes) {
-    MultiplyBlock<kRows, kVectors>(a, a_stride, b + j, b_stride, k, accumulate,
-                                   c + j, c_stride);
-  }
-  for (; j < n; j += kLanes) {
-    MultiplyBlock<kRows, 1>(a, a_stride, b + j, b_stride, k, accumulate, c + j,
-                            c_stride);
-  }
-}
-
-// c[num_rows, n] = (or +=) a[num_rows, k] b[k, n].
-void Multiply(const float* a, int64_t a_stride, const float* b,
-              int64_t b_stride, int64_t k, bool accumulate, float* c,
-              int64_t c_stride, int64_t n, int num_rows) {
-  constexpr int kMostRows = kLanes == 16 ? 8 : 4;  // 32 or 16 registers
-  int r = 0;
-  for (; r + kMostRows <= num_rows; r += kMostRows) {
-    MultiplyRows<kMostRows>(a + r * a_stride, a_stride, b, b_stride, k,
-                            accumulate, c + r * c_stride, c_stride, n);
-  }
-  if (r + 4 <= num_rows) {
-    MultiplyRows<4>(a + r * a_stride, a_stride, b, b_stride, k, accumulate,
-                    c + r * c_stride, c_stride, n);
-    r += 4;
-  }
-  for (; r + 2 <= num_rows; r += 2) {
-    MultiplyRows<2>(a + r * a_stride, a_stride, b, b_stride, k, accumulate,
-                    c + r * c_stride, c_stride, n);
-  }
-  if (r < num_rows) {
-    MultiplyRows<1>(a + r * a_stride, a_stride, b, b_stride, k, accumulate,
-                    c + r * c_stride, c_stride, n);
-  }
-}
 
 // The state of a task; queries are (row, head of the group) pairs.
 struct AttentionState {
@@ -281,14 +209,15 @@ void AttendTile(const AttentionTask& task, const AttentionState& state,
     row = last;
     if (begin >= end) continue;
     float* score = state.score + query * kKeyTile;
-    Multiply(state.query + query * state.dim, state.dim, state.key, kKeyTile,
-             task.head_dim, false, score, kKeyTile, kKeyTile, count);
+    Multiply<false>(state.query + query * state.dim, state.dim, state.key,
+                    kKeyTile, task.head_dim, false, score, kKeyTile, kKeyTile,
+                    count);
     for (int i = 0; i < count; ++i) {
       SoftmaxTile(state, query + i, begin, end, scale);
     }
-    Multiply(score + begin, kKeyTile, state.value + begin * state.dim,
-             state.dim, end - begin, true, state.out + query * state.dim,
-             state.dim, state.dim, count);
+    Multiply<false>(score + begin, kKeyTile, state.value + begin * state.dim,
+                    state.dim, end - begin, true, state.out + query * state.dim,
+                    state.dim, state.dim, count);
   }
 }
 

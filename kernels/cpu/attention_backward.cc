@@ -1,143 +1,50 @@
 #include "kernels/cpu/attention_backward.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <vector>
 
 #include "base/status_macros.h"
-#include "kernels/cpu/float_rows.h"
+#include "kernels/cpu/elements.h"
 
 namespace octet::cpu {
 namespace {
 
-// What all pieces share.
-struct Problem {
-  const VectorKernels& kernels;
-  ConstTensor q;
-  const KvCacheView& cache;
-  int window;
-  ConstTensor out;
-  ConstTensor dout;
-  Tensor dq;
-  Tensor dk;
-  Tensor dv;
-};
-
-// Keys (or values) of one head of a sequence as [S, D] f32.
-void Widen(const Problem& problem, const AttentionSequence& sequence, int head,
-           const void* base, float* to) {
-  const KvCacheView& cache = problem.cache;
+// Keys (or values) of one head of a sequence as f32 [PadRows(S), PadHeadDim(D)]
+// with zeros around them.
+void Widen(const VectorKernels& kernels, const KvCacheView& cache,
+           const void* base, const AttentionSequence& sequence, int head,
+           float* to) {
   const int64_t dim = cache.head_dim;
-  const ConstTensor all(
-      base, cache.dtype,
-      {cache.num_blocks * cache.num_kv_heads * cache.block_tokens * dim});
+  const int64_t padded = PadHeadDim(cache.head_dim);
   for (int64_t p = 0; p < sequence.num_rows; ++p) {
     const int64_t block = sequence.block_table[p / cache.block_tokens];
     const int64_t at =
         ((block * cache.num_kv_heads + head) * cache.block_tokens +
          p % cache.block_tokens) *
         dim;
-    const float* from = ReadFloats(problem.kernels, all, at, dim, to + p * dim);
-    if (from != to + p * dim) std::copy_n(from, dim, to + p * dim);
-  }
-}
-
-float Dot(const float* a, const float* b, int64_t n) {
-  float sum = 0.0f;
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-void AddTo(float* to, float factor, const float* from, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] += factor * from[i];
-}
-
-struct Scratch {
-  Scratch(float* memory, int64_t length, int64_t dim)
-      : keys(memory),
-        values(keys + length * dim),
-        p(values + length * dim),
-        out(p + length),
-        dout(out + dim) {}
-  static int64_t Floats(int64_t length, int64_t dim) {
-    return 2 * length * dim + length + 2 * dim;
-  }
-
-  float* const keys;    // [S, D]
-  float* const values;  // [S, D]
-  float* const p;       // [S]
-  float* const out;     // [D]
-  float* const dout;    // [D]
-};
-
-// Probabilities of keys [begin, end) for a query.
-void Probabilities(const Problem& problem, const Scratch& scratch,
-                   const float* query, int64_t begin, int64_t end) {
-  const int64_t dim = problem.cache.head_dim;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  float max = -INFINITY;
-  for (int64_t j = begin; j < end; ++j) {
-    scratch.p[j] = Dot(query, scratch.keys + j * dim, dim) * scale;
-    max = std::max(max, scratch.p[j]);
-  }
-  for (int64_t j = begin; j < end; ++j) scratch.p[j] -= max;
-  problem.kernels.exp(scratch.p + begin, end - begin);
-  float sum = 0.0f;
-  for (int64_t j = begin; j < end; ++j) sum += scratch.p[j];
-  for (int64_t j = begin; j < end; ++j) scratch.p[j] /= sum;
-}
-
-// Row `row` of the sequence, query head `head`.
-void BackwardRow(const Problem& problem, const Scratch& scratch,
-                 const AttentionSequence& sequence, int64_t row, int head,
-                 int kv_head) {
-  const int64_t dim = problem.cache.head_dim;
-  const int64_t kv_row = problem.dk.dim(1);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  const int64_t at = (sequence.row_begin + row) * problem.q.dim(1) + head * dim;
-  const float* query = problem.q.as<float>() + at;
-  const float* out =
-      ReadFloats(problem.kernels, problem.out, at, dim, scratch.out);
-  const float* dout =
-      ReadFloats(problem.kernels, problem.dout, at, dim, scratch.dout);
-  const int64_t begin =
-      problem.window > 0 ? std::max<int64_t>(0, row - problem.window + 1) : 0;
-  Probabilities(problem, scratch, query, begin, row + 1);
-  const float delta = Dot(dout, out, dim);
-  float* dq = problem.dq.as<float>() + at;
-  std::fill_n(dq, dim, 0.0f);
-  for (int64_t j = begin; j <= row; ++j) {
-    const int64_t to =
-        (sequence.row_begin + j) * kv_row + int64_t{kv_head} * dim;
-    const float p = scratch.p[j];
-    const float ds =
-        p * (Dot(dout, scratch.values + j * dim, dim) - delta) * scale;
-    AddTo(problem.dv.as<float>() + to, p, dout, dim);
-    AddTo(problem.dk.as<float>() + to, ds, query, dim);
-    AddTo(dq, ds, scratch.keys + j * dim, dim);
-  }
-}
-
-void BackwardHead(const Problem& problem, const AttentionSequence& sequence,
-                  int kv_head, float* memory) {
-  const int64_t dim = problem.cache.head_dim;
-  const int64_t kv_row = problem.dk.dim(1);
-  const int group = static_cast<int>(problem.q.dim(1) / kv_row);
-  const Scratch scratch(memory, sequence.num_rows, dim);
-  Widen(problem, sequence, kv_head, problem.cache.keys, scratch.keys);
-  Widen(problem, sequence, kv_head, problem.cache.values, scratch.values);
-  for (int64_t j = 0; j < sequence.num_rows; ++j) {
-    const int64_t to =
-        (sequence.row_begin + j) * kv_row + int64_t{kv_head} * dim;
-    std::fill_n(problem.dk.as<float>() + to, dim, 0.0f);
-    std::fill_n(problem.dv.as<float>() + to, dim, 0.0f);
-  }
-  for (int64_t row = 0; row < sequence.num_rows; ++row) {
-    for (int g = 0; g < group; ++g) {
-      BackwardRow(problem, scratch, sequence, row, kv_head * group + g,
-                  kv_head);
+    if (cache.dtype == DType::kBF16) {
+      kernels.from_bf16(static_cast<const uint16_t*>(base) + at, dim,
+                        to + p * padded);
+    } else {
+      std::copy_n(static_cast<const float*>(base) + at, dim, to + p * padded);
     }
+    std::fill_n(to + p * padded + dim, padded - dim, 0.0f);
   }
+  std::fill(to + sequence.num_rows * padded,
+            to + PadRows(sequence.num_rows) * padded, 0.0f);
+}
+
+// Longest first, so that the last pieces are small.
+std::vector<const AttentionSequence*> ByLength(
+    absl::Span<const AttentionSequence> sequences) {
+  std::vector<const AttentionSequence*> sorted;
+  for (const AttentionSequence& sequence : sequences) {
+    if (sequence.num_rows > 0) sorted.push_back(&sequence);
+  }
+  std::stable_sort(
+      sorted.begin(), sorted.end(),
+      [](const auto* a, const auto* b) { return a->num_rows > b->num_rows; });
+  return sorted;
 }
 
 }  // namespace
@@ -148,21 +55,45 @@ absl::Status AttentionBackward(CpuContext& context, ConstTensor q,
                                int sliding_window, ConstTensor out,
                                ConstTensor dout, Tensor dq, Tensor dk,
                                Tensor dv) {
-  int64_t longest = 0;
-  for (const AttentionSequence& sequence : sequences) {
-    longest = std::max(longest, sequence.num_rows);
-  }
+  const std::vector<const AttentionSequence*> sorted = ByLength(sequences);
+  if (sorted.empty()) return absl::OkStatus();
+  const int64_t dim = cache.head_dim;
+  const int64_t q_row = q.dim(1);
+  const int64_t kv_row = dk.dim(1);
+  const int group = static_cast<int>(q_row / kv_row);
+  const int64_t longest = sorted[0]->num_rows;
+  const int64_t matrix = PadRows(longest) * PadHeadDim(cache.head_dim);
   OCTET_RETURN_IF_ERROR(context.ReserveScratch(
-      sizeof(float) * Scratch::Floats(longest, cache.head_dim)));
-  const Problem problem{
-      context.kernels(), q, cache, sliding_window, out, dout, dq, dk, dv};
+      sizeof(float) * (2 * matrix + AttentionBackwardScratchFloats(
+                                        longest, group, cache.head_dim))));
   const int64_t heads = cache.num_kv_heads;
   context.pool().ParallelFor(
-      static_cast<int64_t>(sequences.size()) * heads,
+      static_cast<int64_t>(sorted.size()) * heads,
       [&](int64_t item, int thread) {
-        BackwardHead(problem, sequences[item / heads],
-                     static_cast<int>(item % heads),
-                     static_cast<float*>(context.scratch(thread)));
+        const AttentionSequence& sequence = *sorted[item / heads];
+        const int head = static_cast<int>(item % heads);
+        const int64_t q_at = sequence.row_begin * q_row + head * group * dim;
+        const int64_t kv_at = sequence.row_begin * kv_row + head * dim;
+        AttentionBackwardTask task;
+        task.q = q.as<float>() + q_at;
+        task.out = ElementsAt(out, q_at);
+        task.dout = ElementsAt(dout, q_at);
+        task.dq = dq.as<float>() + q_at;
+        task.q_stride = q_row;
+        task.dk = dk.as<float>() + kv_at;
+        task.dv = dv.as<float>() + kv_at;
+        task.kv_stride = kv_row;
+        task.num_rows = sequence.num_rows;
+        task.group = group;
+        task.head_dim = cache.head_dim;
+        task.window = sliding_window;
+        task.keys = static_cast<float*>(context.scratch(thread));
+        task.values = task.keys + matrix;
+        task.scratch = task.values + matrix;
+        Widen(context.kernels(), cache, cache.keys, sequence, head, task.keys);
+        Widen(context.kernels(), cache, cache.values, sequence, head,
+              task.values);
+        context.training_kernels().attention_backward(task);
       });
   return absl::OkStatus();
 }

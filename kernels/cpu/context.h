@@ -14,6 +14,7 @@
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/training_kernels.h"
 #include "kernels/cpu/vector_kernels.h"
 #include "kernels/tensor.h"
 
@@ -24,10 +25,12 @@ class CpuContext {
   // `isa` must be supported; `pool` must outlive the context.
   CpuContext(Isa isa, ThreadPool& pool)
       : kernels_(VectorKernelsFor(isa)),
+        training_kernels_(TrainingKernelsFor(isa)),
         pool_(pool),
         scratch_(pool.num_threads()) {}
 
   const VectorKernels& kernels() const { return kernels_; }
+  const TrainingKernels& training_kernels() const { return training_kernels_; }
   ThreadPool& pool() { return pool_; }
 
   // Grows the scratch of every thread to `num_bytes`; contents are lost.
@@ -43,6 +46,7 @@ class CpuContext {
 
  private:
   const VectorKernels& kernels_;
+  const TrainingKernels& training_kernels_;
   ThreadPool& pool_;
   std::vector<AlignedMemory> scratch_;
 };

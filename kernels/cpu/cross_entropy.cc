@@ -1,12 +1,11 @@
 #include "kernels/cpu/cross_entropy.h"
 
-#include <algorithm>
 #include <cmath>
-#include <vector>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "kernels/cpu/float_rows.h"
+#include "kernels/cpu/elements.h"
 
 namespace octet::cpu {
 namespace {
@@ -23,6 +22,30 @@ absl::Status CheckTargets(ConstTensor targets, int64_t vocab) {
   return absl::OkStatus();
 }
 
+// One row; `gradient` has no data where it is not wanted. Returns the loss.
+float CrossEntropyRow(const CpuContext& context, const float* logits,
+                      int64_t vocab, int32_t target, float scale,
+                      Elements gradient) {
+  bool has_nan = false;
+  const float max = context.kernels().max(logits, vocab, &has_nan);
+  const double log_sum =
+      std::log(context.training_kernels().sum_exp(logits, vocab, max));
+  const double distance = static_cast<double>(max) - logits[target];
+  if (gradient.data != nullptr) {
+    // The gradient may lie where the logits do.
+    context.training_kernels().softmax(
+        logits, vocab, max, static_cast<float>(log_sum), scale, gradient);
+    const float of_target =
+        static_cast<float>(scale * (std::exp(-distance - log_sum) - 1.0));
+    if (gradient.bf16) {
+      static_cast<BF16*>(gradient.data)[target] = ToBF16(of_target);
+    } else {
+      static_cast<float*>(gradient.data)[target] = of_target;
+    }
+  }
+  return static_cast<float>(distance + log_sum);
+}
+
 }  // namespace
 
 absl::Status CrossEntropy(CpuContext& context, ConstTensor logits,
@@ -30,37 +53,23 @@ absl::Status CrossEntropy(CpuContext& context, ConstTensor logits,
                           Tensor losses, Tensor dlogits) {
   const int64_t vocab = logits.dim(1);
   OCTET_RETURN_IF_ERROR(CheckTargets(targets, vocab));
-  const VectorKernels& kernels = context.kernels();
   const bool wanted = dlogits.data() != nullptr;
   context.ForRows(
-      logits.dim(0), 4 * vocab * sizeof(float),
+      logits.dim(0), 2 * vocab * sizeof(float),
       [&](int64_t begin, int64_t end) {
-        std::vector<float> gradient(wanted ? vocab : 0);
         for (int64_t i = begin; i < end; ++i) {
-          const float* row = logits.as<float>() + i * vocab;
           const int32_t target = targets.as<int32_t>()[i];
-          float* loss = losses.as<float>() + i;
-          if (target < 0) {
-            *loss = 0.0f;
-            std::fill(gradient.begin(), gradient.end(), 0.0f);
-          } else {
-            bool has_nan = false;
-            const float max = kernels.max(row, vocab, &has_nan);
-            const double log_sum = std::log(kernels.sum_exp(row, vocab, max));
-            *loss = static_cast<float>(
-                (static_cast<double>(max) - row[target]) + log_sum);
-            const float scale = scales.as<float>()[i];
-            const float shift = static_cast<float>(log_sum);
-            for (size_t j = 0; j < gradient.size(); ++j) {
-              gradient[j] = (row[j] - max) - shift;
-            }
-            kernels.exp(gradient.data(), gradient.size());
-            if (wanted) gradient[target] -= 1.0f;
-            for (float& value : gradient) value *= scale;
+          const Elements gradient = wanted ? ElementsAt(dlogits, i * vocab)
+                                           : Elements{nullptr, false};
+          float loss = 0.0f;
+          if (target >= 0) {
+            loss =
+                CrossEntropyRow(context, logits.as<float>() + i * vocab, vocab,
+                                target, scales.as<float>()[i], gradient);
+          } else if (wanted) {
+            std::memset(gradient.data, 0, vocab * SizeOf(dlogits.dtype()));
           }
-          if (wanted) {
-            WriteFloats(kernels, gradient.data(), vocab, dlogits, i * vocab);
-          }
+          losses.as<float>()[i] = loss;
         }
       });
   return absl::OkStatus();

@@ -8,7 +8,8 @@
 
 namespace octet::cpu {
 
-// The sum of exponentials is in double. INVALID_ARGUMENT names a target outside
+// Exponentials are summed in f32 in blocks of some hundred, then in double.
+// INVALID_ARGUMENT names a target outside
 // [-1, V); nothing is written then.
 absl::Status CrossEntropy(CpuContext& context, ConstTensor logits,
                           ConstTensor targets, ConstTensor scales,

@@ -24,9 +24,10 @@ absl::Status EmbeddingBackward(CpuContext& context, ConstTensor dx,
                     const int64_t first = begin * kColumnPiece;
                     const int64_t last = std::min(hidden, end * kColumnPiece);
                     for (int64_t t = 0; t < num_rows; ++t) {
-                      const float* from = dx.as<float>() + t * hidden;
-                      float* to = dtable.as<float>() + id[t] * hidden;
-                      for (int64_t i = first; i < last; ++i) to[i] += from[i];
+                      context.training_kernels().add_scaled(
+                          dx.as<float>() + t * hidden + first, 1.0f,
+                          last - first,
+                          dtable.as<float>() + id[t] * hidden + first);
                     }
                   });
   return absl::OkStatus();

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "base/status_macros.h"
-#include "kernels/cpu/float_rows.h"
 
 namespace octet::cpu {
 namespace {
@@ -59,15 +58,18 @@ absl::Status RopeBackward(CpuContext& context, RopeTable& table, ConstTensor dq,
   context.ForRows(
       num_rows, 2 * row * sizeof(float), [&](int64_t begin, int64_t end) {
         BackRotation rotation(table, params.head_dim);
-        std::vector<float> y(row);
+        std::vector<float> rounded(dqkv.dtype() == DType::kBF16 ? row : 0);
         for (int64_t t = begin; t < end; ++t) {
+          float* y =
+              rounded.empty() ? dqkv.as<float>() + t * row : rounded.data();
           rotation.SetPosition(position[t]);
-          rotation.Apply(kernels, dq.as<float>() + t * q_row, q_row, y.data());
+          rotation.Apply(kernels, dq.as<float>() + t * q_row, q_row, y);
           rotation.Apply(kernels, dk.as<float>() + t * kv_row, kv_row,
-                         y.data() + q_row);
-          std::copy_n(dv.as<float>() + t * kv_row, kv_row,
-                      y.data() + q_row + kv_row);
-          WriteFloats(kernels, y.data(), row, dqkv, t * row);
+                         y + q_row);
+          std::copy_n(dv.as<float>() + t * kv_row, kv_row, y + q_row + kv_row);
+          if (!rounded.empty()) {
+            kernels.to_bf16(y, row, dqkv.as<uint16_t>() + t * row);
+          }
         }
       });
   return absl::OkStatus();

@@ -156,6 +156,49 @@ inline constexpr int kLanesF64 = 4;  // of F64
   return _mm_cvtss_f32(half);
 }
 
+// ---- 32-bit words, for random numbers
+using U32 = __m256i;
+[[gnu::always_inline]] inline U32 SetU32(uint32_t value) {
+  return _mm256_set1_epi32(static_cast<int>(value));
+}
+[[gnu::always_inline]] inline U32 LoadU32(const uint32_t* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+[[gnu::always_inline]] inline U32 AddU32(U32 a, U32 b) {
+  return _mm256_add_epi32(a, b);
+}
+[[gnu::always_inline]] inline U32 XorU32(U32 a, U32 b) {
+  return _mm256_xor_si256(a, b);
+}
+// The upper and lower words of the 64-bit products.
+[[gnu::always_inline]] inline void MultiplyU32(U32 a, U32 b, U32* upper,
+                                               U32* lower) {
+  const __m256i even = _mm256_mul_epu32(a, b);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), b);
+  *upper = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  *lower = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+// 4 x 4 words within each 128 bits: row i becomes column i.
+[[gnu::always_inline]] inline void TransposeQuads(U32 (&rows)[4]) {
+  const __m256i a = _mm256_unpacklo_epi32(rows[0], rows[1]);
+  const __m256i b = _mm256_unpackhi_epi32(rows[0], rows[1]);
+  const __m256i c = _mm256_unpacklo_epi32(rows[2], rows[3]);
+  const __m256i d = _mm256_unpackhi_epi32(rows[2], rows[3]);
+  rows[0] = _mm256_unpacklo_epi64(a, c);
+  rows[1] = _mm256_unpackhi_epi64(a, c);
+  rows[2] = _mm256_unpacklo_epi64(b, d);
+  rows[3] = _mm256_unpackhi_epi64(b, d);
+}
+// 0 in the lanes where word < limit, else value.
+[[gnu::always_inline]] inline F32 ZeroWhereLess(U32 word, U32 limit,
+                                                F32 value) {
+  const __m256i keep = _mm256_cmpeq_epi32(_mm256_max_epu32(word, limit), word);
+  return _mm256_and_ps(_mm256_castsi256_ps(keep), value);
+}
+[[gnu::always_inline]] inline F32 Sqrt(F32 value) {
+  return _mm256_sqrt_ps(value);
+}
+
 // to[c][r] = rows[r][c] for kLanes rows and kLanes columns; rows of `to` are
 // `stride` floats apart.
 [[gnu::always_inline]] inline void StoreTransposed(const F32 (&rows)[kLanes],

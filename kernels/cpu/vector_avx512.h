@@ -153,6 +153,50 @@ inline constexpr int kLanesF64 = 8;  // of F64
   return _mm_cvtss_f32(quarter);
 }
 
+// ---- 32-bit words, for random numbers
+using U32 = __m512i;
+[[gnu::always_inline]] inline U32 SetU32(uint32_t value) {
+  return _mm512_set1_epi32(static_cast<int>(value));
+}
+[[gnu::always_inline]] inline U32 LoadU32(const uint32_t* from) {
+  return _mm512_loadu_si512(from);
+}
+[[gnu::always_inline]] inline U32 AddU32(U32 a, U32 b) {
+  return _mm512_add_epi32(a, b);
+}
+[[gnu::always_inline]] inline U32 XorU32(U32 a, U32 b) {
+  return _mm512_xor_si512(a, b);
+}
+// The upper and lower words of the 64-bit products.
+[[gnu::always_inline]] inline void MultiplyU32(U32 a, U32 b, U32* upper,
+                                               U32* lower) {
+  const __m512i even = _mm512_mul_epu32(a, b);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), b);
+  *upper = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), __mmask16{0xaaaa},
+                                 odd);
+  *lower = _mm512_mask_mov_epi32(even, __mmask16{0xaaaa},
+                                 _mm512_slli_epi64(odd, 32));
+}
+// 4 x 4 words within each 128 bits: row i becomes column i.
+[[gnu::always_inline]] inline void TransposeQuads(U32 (&rows)[4]) {
+  const __m512i a = _mm512_unpacklo_epi32(rows[0], rows[1]);
+  const __m512i b = _mm512_unpackhi_epi32(rows[0], rows[1]);
+  const __m512i c = _mm512_unpacklo_epi32(rows[2], rows[3]);
+  const __m512i d = _mm512_unpackhi_epi32(rows[2], rows[3]);
+  rows[0] = _mm512_unpacklo_epi64(a, c);
+  rows[1] = _mm512_unpackhi_epi64(a, c);
+  rows[2] = _mm512_unpacklo_epi64(b, d);
+  rows[3] = _mm512_unpackhi_epi64(b, d);
+}
+// 0 in the lanes where word < limit, else value.
+[[gnu::always_inline]] inline F32 ZeroWhereLess(U32 word, U32 limit,
+                                                F32 value) {
+  return _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(word, limit), value);
+}
+[[gnu::always_inline]] inline F32 Sqrt(F32 value) {
+  return _mm512_sqrt_ps(value);
+}
+
 // to[c][r] = rows[r][c] for kLanes rows and kLanes columns; rows of `to` are
 // `stride` floats apart.
 [[gnu::always_inline]] inline void StoreTransposed(const F32 (&rows)[kLanes],
