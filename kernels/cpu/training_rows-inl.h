@@ -201,21 +201,30 @@ void SoftmaxRow(const float* x, int64_t n, float max, float log_sum,
   });
 }
 
-// Philox4x32-10 (kernels/philox.h) of kLanes counters at once.
+// Philox4x32-10 (kernels/philox.h) of kLanes counters at once, in two chains:
+// one for the counters in even lanes and one for those in odd lanes, each on
+// the even lanes of its vectors, where a word's product has room.
 [[gnu::always_inline]] inline void PhiloxLanes(uint64_t seed, U32 (&words)[4]) {
   uint32_t key[2] = {static_cast<uint32_t>(seed),
                      static_cast<uint32_t>(seed >> 32)};
+  U32 chains[2][4];
+  for (int j = 0; j < 4; ++j) {
+    chains[0][j] = words[j];
+    chains[1][j] = OddToEven(words[j]);
+  }
   for (int round = 0; round < 10; ++round) {
-    U32 a_upper, a_lower, b_upper, b_lower;
-    MultiplyU32(words[0], SetU32(0xD2511F53), &a_upper, &a_lower);
-    MultiplyU32(words[2], SetU32(0xCD9E8D57), &b_upper, &b_lower);
-    words[0] = XorU32(XorU32(b_upper, words[1]), SetU32(key[0]));
-    words[1] = b_lower;
-    words[2] = XorU32(XorU32(a_upper, words[3]), SetU32(key[1]));
-    words[3] = a_lower;
+    for (U32(&w)[4] : chains) {
+      const U32 a = MultiplyEven(w[0], SetU32(0xD2511F53));
+      const U32 b = MultiplyEven(w[2], SetU32(0xCD9E8D57));
+      w[0] = XorU32(XorU32(OddToEven(b), w[1]), SetU32(key[0]));
+      w[1] = b;
+      w[2] = XorU32(XorU32(OddToEven(a), w[3]), SetU32(key[1]));
+      w[3] = a;
+    }
     key[0] += 0x9E3779B9;
     key[1] += 0xBB67AE85;
   }
+  for (int j = 0; j < 4; ++j) words[j] = JoinEven(chains[0][j], chains[1][j]);
 }
 
 template <typename In, typename Out>

@@ -170,13 +170,17 @@ using U32 = __m256i;
 [[gnu::always_inline]] inline U32 XorU32(U32 a, U32 b) {
   return _mm256_xor_si256(a, b);
 }
-// The upper and lower words of the 64-bit products.
-[[gnu::always_inline]] inline void MultiplyU32(U32 a, U32 b, U32* upper,
-                                               U32* lower) {
-  const __m256i even = _mm256_mul_epu32(a, b);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), b);
-  *upper = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-  *lower = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+// The 64-bit products of the words in even lanes; odd lanes do not matter.
+[[gnu::always_inline]] inline U32 MultiplyEven(U32 a, U32 b) {
+  return _mm256_mul_epu32(a, b);
+}
+// The words of odd lanes, in the even lanes before them.
+[[gnu::always_inline]] inline U32 OddToEven(U32 words) {
+  return _mm256_srli_epi64(words, 32);
+}
+// Even lanes of `even`, and even lanes of `odd` in the lanes behind them.
+[[gnu::always_inline]] inline U32 JoinEven(U32 even, U32 odd) {
+  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
 }
 // 4 x 4 words within each 128 bits: row i becomes column i.
 [[gnu::always_inline]] inline void TransposeQuads(U32 (&rows)[4]) {

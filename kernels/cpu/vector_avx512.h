@@ -167,15 +167,18 @@ using U32 = __m512i;
 [[gnu::always_inline]] inline U32 XorU32(U32 a, U32 b) {
   return _mm512_xor_si512(a, b);
 }
-// The upper and lower words of the 64-bit products.
-[[gnu::always_inline]] inline void MultiplyU32(U32 a, U32 b, U32* upper,
-                                               U32* lower) {
-  const __m512i even = _mm512_mul_epu32(a, b);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), b);
-  *upper = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), __mmask16{0xaaaa},
-                                 odd);
-  *lower = _mm512_mask_mov_epi32(even, __mmask16{0xaaaa},
-                                 _mm512_slli_epi64(odd, 32));
+// The 64-bit products of the words in even lanes; odd lanes do not matter.
+[[gnu::always_inline]] inline U32 MultiplyEven(U32 a, U32 b) {
+  return _mm512_mul_epu32(a, b);
+}
+// The words of odd lanes, in the even lanes before them.
+[[gnu::always_inline]] inline U32 OddToEven(U32 words) {
+  return _mm512_srli_epi64(words, 32);
+}
+// Even lanes of `even`, and even lanes of `odd` in the lanes behind them.
+[[gnu::always_inline]] inline U32 JoinEven(U32 even, U32 odd) {
+  return _mm512_mask_mov_epi32(even, __mmask16{0xaaaa},
+                               _mm512_slli_epi64(odd, 32));
 }
 // 4 x 4 words within each 128 bits: row i becomes column i.
 [[gnu::always_inline]] inline void TransposeQuads(U32 (&rows)[4]) {
