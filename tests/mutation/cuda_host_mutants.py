@@ -11,6 +11,7 @@ ROW_OPS = "kernels_cuda_row_ops_test_plain_random_random"
 NCCL_2 = "nccl_communicator_test_plain_seq_lazy_n2"
 NCCL_4 = "nccl_communicator_test_plain_seq_lazy_n4"
 NCCL_FAILURES = "nccl_failure_test"
+MOE_2 = "nccl_moe_layer_test_plain_seq_random_n2"
 WORKER_2 = "cuda_worker_test_plain_seq_random_n2"
 
 BACKEND_MUTANTS = [
@@ -102,25 +103,22 @@ NCCL_MUTANTS = [
 ]
 
 MOE_MUTANTS = [
-    Mutant("moe_rows_there", "worker/moe/moe_layer.cc",
-           "  OCTET_RETURN_IF_ERROR(Await(pass, lanes_[0].computed, pass.transfers));\n", "",
-           "the dispatch does not wait for its rows", WORKER_2, "*e4k1_tied_old*"),
     Mutant("moe_dispatched", "worker/moe/moe_layer.cc",
            "  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));\n  pass.clock.AddTo(pass.seconds->dispatch);",
-           "  pass.clock.AddTo(pass.seconds->dispatch);", "experts do not wait for the dispatch", WORKER_2, "*e4k1_tied_old*"),
+           "  pass.clock.AddTo(pass.seconds->dispatch);", "experts do not wait for the dispatch", MOE_2),
     Mutant("moe_computed", "worker/moe/moe_layer.cc", "  OCTET_RETURN_IF_ERROR(Await(pass, lane.computed, pass.transfers));\n", "",
-           "the combine does not wait for the experts", WORKER_2, "*e4k1_tied_old*"),
+           "the combine does not wait for the experts", MOE_2),
     Mutant("moe_combined", "worker/moe/moe_layer.cc",
            "  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));\n  if (handle.num_tokens > 0) {", "  if (handle.num_tokens > 0) {",
-           "outputs are added before they have come home", WORKER_2, "*e4k1_tied_old*"),
+           "outputs are added before they have come home", MOE_2),
     Mutant("moe_computed_mark", "worker/moe/moe_layer.cc", "  OCTET_RETURN_IF_ERROR(Mark(pass, lane.computed, pass.step));\n", "",
-           "the event says that the chunk before is computed", WORKER_2, "*e4k1_tied_old*"),
+           "the event says that the chunk before is computed", MOE_2),
     Mutant("moe_one_lane", "worker/moe/moe_layer.cc",
            "  Lane& lane = lanes_[chunk % lanes_.size()];\n  const DispatchHandle& handle = pass.handles[chunk];\n  OCTET_ASSIGN_OR_RETURN(\n      const ConstTensor received,",
            "  Lane& lane = lanes_[0];\n  const DispatchHandle& handle = pass.handles[chunk];\n  OCTET_ASSIGN_OR_RETURN(\n      const ConstTensor received,",
-           "all chunks use the first lane's memory", WORKER_2, "*e4k1_tied_old*"),
+           "all chunks use the first lane's memory", MOE_2),
     Mutant("moe_chunk_begin", "worker/moe/moe_layer.cc", "ChunkRange(x.rows(), chunk, num_chunks).begin", "ChunkRange(x.rows(), 0, num_chunks).begin",
-           "every chunk takes the first one's tokens", WORKER_2, "*e4k1_tied_old*"),
+           "every chunk takes the first one's tokens", MOE_2),
 ]
 
 MUTANTS = BACKEND_MUTANTS + NCCL_MUTANTS + MOE_MUTANTS

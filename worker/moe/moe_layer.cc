@@ -64,9 +64,8 @@ absl::Status MoeLayer::Forward(const MoeWeights& weights, ConstTensor x,
   OCTET_ASSIGN_OR_RETURN(
       pass.handles, lanes_[0].dispatcher.RouteChunks(pass.topk_ids, rank_tokens,
                                                      num_chunks, step));
-  // The rows are there, and the last layer is done with the lanes.
-  OCTET_RETURN_IF_ERROR(Mark(pass, lanes_[0].computed, pass.step));
-  OCTET_RETURN_IF_ERROR(Await(pass, lanes_[0].computed, pass.transfers));
+  // The host has waited for step.stream: the rows are there, and the last layer
+  // is done with the lanes.
   for (int chunk = 0; chunk < num_chunks; ++chunk) {
     pass.begins.push_back(ChunkRange(x.rows(), chunk, num_chunks).begin);
     OCTET_RETURN_IF_ERROR(RunChunk(pass, chunk));
