@@ -151,7 +151,7 @@ absl::StatusOr<TrainingBatch> TrainingRun::CheckedBatch(
     slot_tokens.push_back(slot.num_tokens());
   }
   const int num_ranks = model_.communicator->size();
-  batch.rank_slots = AssignSlots(slot_tokens, num_ranks);
+  batch.rank_slots = SplitSlots(slot_tokens, num_ranks);
   for (int rank = 0; rank < num_ranks; ++rank) {
     int64_t tokens = 0;
     for (int64_t s = batch.rank_slots[rank]; s < batch.rank_slots[rank + 1];
