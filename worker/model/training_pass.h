@@ -127,6 +127,11 @@ class TrainingPass {
   static int64_t ActivationBytes(const ModelConfig& config, DType dtype,
                                  const TrainingPassOptions& options,
                                  int64_t num_tokens, int64_t num_expert_rows);
+  // What adapters on every module add to that; rank: of one module.
+  static int64_t AdapterBytes(const ModelConfig& config, DType dtype,
+                              const TrainingPassOptions& options, int64_t rank,
+                              bool dropout, int64_t num_tokens,
+                              int64_t num_expert_rows);
 
  private:
   TrainingPass(Backend* backend, Communicator* communicator,

@@ -28,6 +28,7 @@
 #include "worker/moe/dispatcher.h"
 #include "worker/moe/experts.h"
 #include "worker/moe/moe_layer.h"
+#include "worker/moe/moe_tape.h"
 #include "worker/moe/placement.h"
 #include "worker/nn/gradient_sink.h"
 #include "worker/nn/linear.h"
@@ -43,29 +44,6 @@ struct MoeBatch {
   absl::Span<const SlotRows> own_slots;   // of this rank's T rows
   bool drop = false;                      // whether adapters drop
   DropoutRows dropout;  // of this rank's T rows; without row_keys when T = 0
-};
-
-// What the forward pass of a layer leaves for its backward pass. N expert rows.
-struct MoeTape {
-  explicit MoeTape(Backend* backend);
-
-  DispatchHandle handle;
-  std::vector<int32_t> choices;  // [T, K]
-  Tensor logits;                 // [T, E] f32
-  Tensor topk_ids;               // [T, K] i32
-  Tensor topk_weights;           // [T, K] f32
-  Tensor in;                     // [N, H] compute dtype
-  Tensor hidden;    // [N, 2F] compute dtype; Backward overwrites it
-  Tensor mid;       // [N, F] compute dtype
-  ConstTensor out;  // [T K, H] compute dtype, from the experts
-
-  Scratch logits_memory, ids_memory, weights_memory;
-  Scratch in_memory, hidden_memory, mid_memory, out_memory;
-
-  int64_t size_bytes() const;
-  // The device memory of T tokens and N expert rows.
-  static int64_t Bytes(const MoeShape& shape, int64_t num_tokens,
-                       int64_t num_expert_rows);
 };
 
 // Gradient of router losses with respect to a layer's logits: over rows [begin,

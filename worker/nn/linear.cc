@@ -305,6 +305,18 @@ absl::Status Linear::Drop(const Groups& groups, ConstTensor x,
   return absl::OkStatus();
 }
 
+int64_t Linear::AdapterBytes(DType dtype, int64_t num_rows, int64_t n,
+                             int64_t k, int64_t rank, bool grouped,
+                             bool dropout, bool backward) {
+  const int64_t width = static_cast<int64_t>(SizeOf(dtype));
+  // Outputs and gradients that leave in the compute dtype are summed in f32.
+  const bool narrow = grouped && dtype != DType::kF32;
+  int64_t row = width * rank + (narrow ? 4 * (backward ? k : n) : 0);
+  if (dropout) row += width * k;
+  if (backward) row += width * rank + (dropout ? 4 * k : 0);
+  return num_rows * row;
+}
+
 int64_t Linear::size_bytes() const {
   return static_cast<int64_t>(dropped_.size_bytes() + u_.size_bytes() +
                               du_.size_bytes() + wide_.size_bytes() +

@@ -101,6 +101,11 @@ class Linear {
 
   // Device memory held.
   int64_t size_bytes() const;
+  // What an adapter of rank r on a layer [n, k] makes of it for T rows: forward
+  // only, or with backward.
+  static int64_t AdapterBytes(DType dtype, int64_t num_rows, int64_t n,
+                              int64_t k, int64_t rank, bool grouped,
+                              bool dropout, bool backward);
 
  private:
   using Matrices = absl::Span<const PackedMatrix* const>;

@@ -17,7 +17,7 @@
 #include "tests/reference/host_tensor.h"
 #include "tests/support/data.h"
 #include "tests/support/ranks.h"
-#include "tests/worker/model/recording_sink.h"
+#include "tests/worker/nn/recording_sink.h"
 #include "worker/checkpoint/hf_checkpoint.h"
 #include "worker/checkpoint/hf_loader.h"
 #include "worker/checkpoint/safetensors.h"

@@ -83,6 +83,11 @@ void ExpectProvenance(const RoutingCase& routing) {
   const auto received = Exchange(sent, handles, &DispatchHandle::send_offsets,
                                  &DispatchHandle::recv_offsets);
 
+  const std::vector<int32_t> all_choices = AllChoices(routing);
+  std::vector<int64_t> first_tokens = {0};  // of each rank, among all
+  for (int64_t tokens : routing.rank_tokens) {
+    first_tokens.push_back(first_tokens.back() + tokens);
+  }
   std::vector<std::vector<Label>> replies(num_ranks);
   for (int rank = 0; rank < num_ranks; ++rank) {
     const DispatchHandle& handle = handles[rank];
@@ -92,6 +97,9 @@ void ExpectProvenance(const RoutingCase& routing) {
       for (int64_t i = handle.expert_offsets[e];
            i < handle.expert_offsets[e + 1]; ++i) {
         Label label = received[rank].at(handle.expert_recv_rows.at(i));
+        const int64_t pair = handle.expert_pairs.at(i);
+        EXPECT_EQ(pair / routing.top_k, first_tokens[label.rank] + label.token);
+        EXPECT_EQ(all_choices.at(pair), local[e]);
         label.expert = local[e];
         outputs.push_back(label);
       }
