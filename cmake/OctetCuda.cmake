@@ -263,6 +263,25 @@ function(octet_cuda_add_test target variant order mode)
   endforeach()
 endfunction()
 
+# octet_cuda_test_cases(NAME VARIANTS plain ... ORDERS seq ... STREAMS lazy ... [ENVIRONMENT A=b ...] [TIMEOUT s])
+# More ctest cases of the executables of an octet_cuda_test (NO_TEST, or other orders and modes than its own).
+function(octet_cuda_test_cases name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "VARIANTS;ORDERS;STREAMS;ENVIRONMENT" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  foreach(variant ${ARG_VARIANTS})
+    if(NOT variant IN_LIST OCTET_CUDA_VARIANTS)
+      continue()
+    endif()
+    foreach(order ${ARG_ORDERS})
+      foreach(mode ${ARG_STREAMS})
+        octet_cuda_add_test(${name}_${variant} ${variant} ${order} ${mode})
+      endforeach()
+    endforeach()
+  endforeach()
+endfunction()
+
 # octet_cuda_machine_code_test(NAME LIBRARY lib [REQUIRE kernel_regex=HMMA,LDSM,LDGSTS ...] [ALLOW_LOCAL regex ...])
 # Reads the machine code of an octet_cuda_library: no kernel may use local memory, every architecture's kernels that
 # match a regex must hold each instruction named. Label emulated (it needs nvcc, but no GPU).

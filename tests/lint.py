@@ -37,9 +37,10 @@ ARROWS = {
     "worker": ["base", "kernels", "proto", "worker/comm", "worker/moe", "worker/model", "worker/checkpoint",
                "worker/serve", "worker/train", "worker/service"],
     "coordinator": ["base", "proto", "text"],
-    "client": ["base", "proto", "text"],
+    "client/data": ["base", "proto", "text"],
+    "client": ["base", "proto", "text", "client/data"],
     "launch": ["base", "proto", "text", "kernels", "worker", "worker/device", "worker/comm", "worker/moe", "worker/model",
-               "worker/checkpoint", "worker/serve", "worker/train", "worker/service", "coordinator", "client"],
+               "worker/checkpoint", "worker/serve", "worker/train", "worker/service", "coordinator", "client", "client/data"],
 }
 
 

@@ -10,6 +10,7 @@
 #include "kernels/cpu/optimizer.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/plain_gemm_backward.h"
+#include "kernels/cpu/repack.h"
 #include "kernels/cpu/rms_norm_backward.h"
 #include "kernels/cpu/rope_backward.h"
 #include "kernels/cpu/router_backward.h"
@@ -202,7 +203,8 @@ absl::Status CpuTraining::Repack(PackedMatrix& matrix, int64_t row_begin,
                                  ConstTensor rows, Stream& stream) {
   OCTET_RETURN_IF_ERROR(CheckStream(stream));
   OCTET_RETURN_IF_ERROR(CheckMatrix(matrix));
-  return static_cast<CpuPackedMatrix&>(matrix).PackRows(row_begin, rows);
+  return cpu::Repack(context_, static_cast<CpuPackedMatrix&>(matrix), row_begin,
+                     rows);
 }
 
 }  // namespace octet::cpu

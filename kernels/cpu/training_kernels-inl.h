@@ -3,6 +3,7 @@
 #define OCTET_KERNELS_CPU_TRAINING_KERNELS_INL_H_
 
 #include "kernels/cpu/attention_backward-inl.h"
+#include "kernels/cpu/pack_panel-inl.h"
 #include "kernels/cpu/training_kernels.h"
 #include "kernels/cpu/training_rows-inl.h"
 
@@ -23,6 +24,8 @@ constexpr TrainingKernels MakeTrainingKernels() {
           .dropout = DropoutOfRow,
           .sum_squares = SumSquares,
           .adamw = AdamWRow,
+          .pack_panel_f32 = PackPanelF32,
+          .pack_panel_bf16 = PackPanelBF16,
           .attention_backward = AttentionBackward};
 }
 

@@ -119,6 +119,9 @@ struct TrainingKernels {
   double (*sum_squares)(const float* x, int64_t n);
   void (*adamw)(const AdamWStep& step, const float* grad, int64_t n,
                 float* weight, float* m, float* v);
+  // 32 rows [32, k] as a panel of packed_matrix.h.
+  void (*pack_panel_f32)(const float* rows, int64_t k, float* panel);
+  void (*pack_panel_bf16)(const float* rows, int64_t k, uint16_t* panel);
   void (*attention_backward)(const AttentionBackwardTask& task);
 };
 

@@ -82,6 +82,11 @@ inline constexpr int kLanesF64 = 4;  // of F64
   StoreBF16(padded, value);
   for (int64_t i = 0; i < count; ++i) to[i] = padded[i];
 }
+// 2 kLanes values, rounded, side by side.
+[[gnu::always_inline]] inline F32 JoinBF16(F32 first, F32 second) {
+  return _mm256_castsi256_ps(
+      _mm256_set_m128i(RoundToBF16(second), RoundToBF16(first)));
+}
 // kLanesF64 floats, widened.
 [[gnu::always_inline]] inline F64 LoadAsF64(const float* from) {
   return _mm256_cvtps_pd(_mm_loadu_ps(from));

@@ -79,6 +79,11 @@ inline constexpr int kLanesF64 = 8;  // of F64
                                                     int64_t count) {
   _mm256_mask_storeu_epi16(to, FirstLanes(count), RoundToBF16(value));
 }
+// 2 kLanes values, rounded, side by side.
+[[gnu::always_inline]] inline F32 JoinBF16(F32 first, F32 second) {
+  return _mm512_castsi512_ps(_mm512_inserti64x4(
+      _mm512_castsi256_si512(RoundToBF16(first)), RoundToBF16(second), 1));
+}
 // kLanesF64 floats, widened.
 [[gnu::always_inline]] inline F64 LoadAsF64(const float* from) {
   return _mm512_cvtps_pd(_mm256_loadu_ps(from));

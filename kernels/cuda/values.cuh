@@ -37,13 +37,17 @@ __device__ __forceinline__ void StoreEight(__nv_bfloat16* to,
 __device__ __forceinline__ void StoreOne(float* to, float value) {
   *to = value;
 }
+// A plain word: the checked build does not see the store of a class object that
+// a function returns, nor the load of one that is passed to a function.
 __device__ __forceinline__ void StoreOne(__nv_bfloat16* to, float value) {
-  *to = __float2bfloat16_rn(value);
+  const unsigned short bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+  *reinterpret_cast<unsigned short*>(to) = bits;
 }
 
 __device__ __forceinline__ float LoadOne(const float* from) { return *from; }
 __device__ __forceinline__ float LoadOne(const __nv_bfloat16* from) {
-  return __bfloat162float(*from);
+  const unsigned short bits = *reinterpret_cast<const unsigned short*>(from);
+  return __bfloat162float(__ushort_as_bfloat16(bits));
 }
 __device__ __forceinline__ void LoadFour(const float* from, float* values) {
   const float4 word = *reinterpret_cast<const float4*>(from);

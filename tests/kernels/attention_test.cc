@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "kernels/ops.h"
 #include "tests/kernels/device.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_ops.h"
 
 namespace octet::test {
@@ -53,7 +55,8 @@ std::vector<float> Attend(Device& device, const Problem& problem,
   table.resize(needed);
   FillCache(device, cache, table, problem.keys, problem.values);
   std::vector<float> result;
-  for (int64_t row = begin; row < end; row += chunk) {
+  int64_t row = begin;
+  do {  // no rows are a call too
     const int64_t count = std::min(chunk, end - row);
     const Tensor q =
         device.Upload(absl::MakeConstSpan(problem.q).subspan(
@@ -67,43 +70,148 @@ std::vector<float> Attend(Device& device, const Problem& problem,
                     .ok());
     const std::vector<float> part = device.Floats(out);
     result.insert(result.end(), part.begin(), part.end());
-  }
+    row += chunk;
+  } while (row < end);
   return result;
+}
+
+// The last row of each problem, all in one call over one cache.
+std::vector<float> DecodeTogether(Device& device, const AttentionShape& shape,
+                                  const std::vector<Problem>& problems,
+                                  int block_tokens, uint64_t block_seed) {
+  std::vector<int64_t> num_blocks;
+  for (const Problem& problem : problems) {
+    num_blocks.push_back((problem.length + block_tokens - 1) / block_tokens);
+  }
+  const auto needed = static_cast<int32_t>(
+      std::accumulate(num_blocks.begin(), num_blocks.end(), int64_t{3}));
+  const std::vector<int32_t> blocks = Random(block_seed).Permutation(needed);
+  const DType out_dtype =
+      problems.empty() ? DType::kF32 : problems[0].out_dtype;
+  const KvCacheView cache = NewCache(
+      device, {problems.empty() ? DType::kF32 : problems[0].cache_dtype,
+               shape.num_kv_heads, block_tokens, shape.head_dim, needed});
+  std::vector<AttentionSequence> sequences;
+  std::vector<float> q;
+  int64_t next_block = 0;
+  for (size_t i = 0; i < problems.size(); ++i) {
+    const Problem& problem = problems[i];
+    const auto table =
+        absl::MakeConstSpan(blocks).subspan(next_block, num_blocks[i]);
+    next_block += num_blocks[i];
+    FillCache(device, cache, table, problem.keys, problem.values);
+    sequences.push_back(
+        {static_cast<int64_t>(i), 1, problem.length - 1, table});
+    q.insert(q.end(), problem.q.end() - problem.q_row(), problem.q.end());
+  }
+  const auto num_rows = static_cast<int64_t>(problems.size());
+  const int64_t row = int64_t{shape.num_heads} * shape.head_dim;
+  const Tensor out = device.New(out_dtype, {num_rows, row});
+  const absl::Status status = ops::PagedAttention(
+      device.backend(), device.Upload(q, {num_rows, row}), cache, sequences,
+      static_cast<int>(shape.window), out, device.stream());
+  EXPECT_TRUE(status.ok()) << status;
+  return device.Floats(out);
 }
 
 class AttentionTest : public testing::TestWithParam<BackendCase> {};
 
-TEST_P(AttentionTest, MatchesReferenceOnRandomShapes) {
-  Device device(GetParam(), 2);
+// A shape of random shape number `seed`.
+AttentionShape RandomShape(Random& random) {
   const int dims[] = {2, 6, 8, 16, 24, 32, 64, 80, 96, 128};
   const int groups[] = {1, 2, 3, 4, 8, 16};
-  for (uint64_t seed = 0; seed < 60; seed += GetParam().thinned_shapes) {
-    Random random(seed);
-    AttentionShape shape;
-    shape.head_dim = dims[random.Integer(0, 9)];
-    shape.num_kv_heads = static_cast<int>(random.Integer(1, 3));
-    shape.num_heads = shape.num_kv_heads * groups[random.Integer(0, 5)];
-    shape.window = random.Integer(0, 1) ? random.Integer(1, 70) : 0;
-    const int64_t length = seed == 0 ? 1 : random.Integer(1, 150);
-    const Problem problem =
-        MakeProblem(random, shape, length,
-                    random.Integer(0, 1) ? DType::kF32 : DType::kBF16,
-                    random.Integer(0, 1) ? DType::kF32 : DType::kBF16);
-    const int block_tokens = static_cast<int>(random.Integer(1, 40));
-    const std::vector<float> out =
-        Attend(device, problem, block_tokens, 0, length,
-               random.Integer(1, length), seed);
-    const Difference difference = Compare(
-        ToValues(out), Attention(ToValues(problem.q), ToValues(problem.keys),
-                                 ToValues(problem.values), shape, 0));
-    // f32: sums of up to 150 products; bf16: half a unit in the last place.
-    double tolerance = problem.out_dtype == DType::kF32 ? 1e-5 : 1.0 / 256;
-    if (problem.cache_dtype == DType::kBF16) {
-      tolerance = std::max(tolerance, GetParam().attention_bf16_error);
-    }
-    EXPECT_TRUE(difference.comparable) << "seed " << seed;
-    EXPECT_LT(difference.max_relative, tolerance) << "seed " << seed;
+  AttentionShape shape;
+  shape.head_dim = dims[random.Integer(0, 9)];
+  shape.num_kv_heads = static_cast<int>(random.Integer(1, 3));
+  shape.num_heads = shape.num_kv_heads * groups[random.Integer(0, 5)];
+  shape.window = random.Integer(0, 1) ? random.Integer(1, 70) : 0;
+  return shape;
+}
+
+DType RandomDType(Random& random) {
+  return random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
+}
+
+void Count(ShapeCount& shapes, int64_t num_rows, const AttentionShape& shape,
+           int64_t length, int block_tokens) {
+  shapes.Add(num_rows, {shape.head_dim, shape.num_heads, shape.num_kv_heads,
+                        shape.window, length, block_tokens});
+}
+
+// Whether out is what the reference says of rows `begin` and up.
+void ExpectReference(const std::vector<float>& out, const Problem& problem,
+                     int64_t begin, const BackendCase& backend) {
+  const Difference difference = Compare(
+      ToValues(out), Attention(ToValues(absl::MakeConstSpan(problem.q).subspan(
+                                   begin * problem.q_row(), out.size())),
+                               ToValues(problem.keys), ToValues(problem.values),
+                               problem.shape, begin));
+  // f32: sums of up to 600 products; bf16: half a unit in the last place.
+  double tolerance = problem.out_dtype == DType::kF32 ? 1e-5 : 1.0 / 256;
+  if (problem.cache_dtype == DType::kBF16) {
+    tolerance = std::max(tolerance, backend.attention_bf16_error);
   }
+  EXPECT_TRUE(difference.comparable);
+  EXPECT_LT(difference.max_relative, tolerance);
+}
+
+// Whole prompts, in one or several chunks.
+TEST_P(AttentionTest, PrefillOfRandomShapes) {
+  Device device(GetParam(), 2);
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(60);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const AttentionShape shape = RandomShape(random);
+    const int64_t length =
+        seed < 2 ? seed : random.Integer(1, GetParam().Largest(150, seed));
+    const DType cache_dtype = RandomDType(random);
+    const DType out_dtype = RandomDType(random);
+    const Problem problem =
+        MakeProblem(random, shape, length, cache_dtype, out_dtype);
+    const int block_tokens = static_cast<int>(random.Integer(1, 40));
+    Count(shapes, length, shape, length, block_tokens);
+    const int64_t chunk =
+        random.Integer(1 + length / 4, std::max<int64_t>(1, length));
+    ExpectReference(
+        Attend(device, problem, block_tokens, 0, length, chunk, seed), problem,
+        0, GetParam());
+  }
+  shapes.Check();
+}
+
+// One row each of several sequences in one call, short and over several spans.
+TEST_P(AttentionTest, DecodeOfRandomShapes) {
+  Device device(GetParam(), 2);
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(60);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(1000 + seed);
+    const AttentionShape shape = RandomShape(random);
+    const DType cache_dtype = RandomDType(random);
+    const DType out_dtype = RandomDType(random);
+    const int block_tokens = static_cast<int>(random.Integer(1, 40));
+    const int64_t num_rows = seed < 2 ? seed : random.Integer(1, 5);
+    std::vector<Problem> problems;
+    for (int64_t i = 0; i < num_rows; ++i) {
+      const int64_t length =
+          random.Integer(1, GetParam().Largest(i == 0 ? 600 : 80, seed));
+      problems.push_back(
+          MakeProblem(random, shape, length, cache_dtype, out_dtype));
+    }
+    Count(shapes, num_rows, shape, problems.empty() ? 0 : problems[0].length,
+          block_tokens);
+    const std::vector<float> out =
+        DecodeTogether(device, shape, problems, block_tokens, seed);
+    for (int64_t i = 0; i < num_rows; ++i) {
+      const int64_t row = problems[i].q_row();
+      ExpectReference({out.begin() + i * row, out.begin() + (i + 1) * row},
+                      problems[i], problems[i].length - 1, GetParam());
+    }
+  }
+  shapes.Check();
 }
 
 TEST_P(AttentionTest, BitsDoNotDependOnChunksThreadsBlocksOrBlockSize) {

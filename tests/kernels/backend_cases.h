@@ -3,6 +3,8 @@
 #ifndef OCTET_TESTS_KERNELS_BACKEND_CASES_H_
 #define OCTET_TESTS_KERNELS_BACKEND_CASES_H_
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -24,10 +26,24 @@ struct BackendCase {
   // Largest error of attention over a bf16 cache, relative to the largest
   // output: more than f32's where q and p are rounded to bf16.
   double attention_bf16_error = 1e-5;
-  // An emulated device is slow: tests of many shapes take one in so many, tests
-  // that repeat the same work in many ways one of so many repetitions.
+  // Whether fresh memory is NaN already, and a read of it is found: then tests
+  // leave it alone.
+  bool poisons_memory = false;
+  // An emulated device is slow. Most of the random shapes are so many times
+  // smaller (tests that cannot make them smaller take one in `thinned_shapes`),
+  // and tests that repeat the same work in many ways take one of so many
+  // repetitions.
+  int smaller_shapes = 1;
   int thinned_shapes = 1;
   int thinned_repeats = 1;
+
+  // The largest size of something in random shape number `seed`.
+  int64_t Largest(int64_t limit, uint64_t seed) const {
+    return seed % 8 == 2 ? limit : std::max(int64_t{1}, limit / smaller_shapes);
+  }
+  int NumShapes(int limit) const {
+    return smaller_shapes == 1 ? limit : std::min(limit, 36);
+  }
 };
 
 inline void PrintTo(const BackendCase& c, std::ostream* out) { *out << c.name; }

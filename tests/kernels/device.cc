@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "base/logging.h"
 #include "kernels/cpu/cpu_backend.h"
 
@@ -14,15 +15,32 @@ void Check(const absl::Status& status) {
   OCTET_CHECK(status.ok()) << status.message();
 }
 
+KvCacheView MakeCache(const HostCache& shape,
+                      absl::FunctionRef<void*(int64_t count)> allocate) {
+  KvCacheView cache;
+  const int64_t count = shape.num_blocks * shape.num_kv_heads *
+                        int64_t{shape.block_tokens} * shape.head_dim;
+  cache.keys = allocate(count);
+  cache.values = allocate(count);
+  cache.dtype = shape.dtype;
+  cache.num_blocks = shape.num_blocks;
+  cache.num_kv_heads = shape.num_kv_heads;
+  cache.block_tokens = shape.block_tokens;
+  cache.head_dim = shape.head_dim;
+  return cache;
+}
+
 }  // namespace
 
 Device::Device(const BackendCase& backend_case, int way)
-    : Device(backend_case.make(way)) {}
+    : Device(backend_case.make(way), backend_case.poisons_memory) {}
 
 Device::Device(cpu::Isa isa, int num_threads)
-    : Device(NewCpuBackend({.num_threads = num_threads, .isa = isa})) {}
+    : Device(NewCpuBackend({.num_threads = num_threads, .isa = isa}), false) {}
 
-Device::Device(absl::StatusOr<std::unique_ptr<Backend>> backend) {
+Device::Device(absl::StatusOr<std::unique_ptr<Backend>> backend,
+               bool poisons_memory)
+    : poisons_memory_(poisons_memory) {
   Check(backend.status());
   backend_ = *std::move(backend);
   auto stream = backend_->NewStream();
@@ -31,15 +49,22 @@ Device::Device(absl::StatusOr<std::unique_ptr<Backend>> backend) {
 }
 
 Tensor Device::New(DType dtype, std::initializer_list<int64_t> dims) {
-  Tensor tensor(nullptr, dtype, dims);
-  auto buffer = backend_->Allocate(tensor.num_bytes());
-  Check(buffer.status());
-  const std::vector<uint8_t> garbage(tensor.num_bytes(), 0xff);
-  Check(backend_->CopyToDevice((*buffer)->data(), garbage.data(),
-                               garbage.size(), *stream_));
-  tensor = Tensor((*buffer)->data(), dtype, dims);
-  buffers_.push_back(*std::move(buffer));
+  return poisons_memory_ ? Allocate(dtype, dims) : Filled(dtype, dims);
+}
+
+Tensor Device::Filled(DType dtype, std::initializer_list<int64_t> dims) {
+  const Tensor tensor = Allocate(dtype, dims);
+  const std::vector<uint8_t> bytes(tensor.num_bytes(), 0xff);
+  Check(backend_->CopyToDevice(tensor.data(), bytes.data(), bytes.size(),
+                               *stream_));
   return tensor;
+}
+
+Tensor Device::Allocate(DType dtype, std::initializer_list<int64_t> dims) {
+  auto buffer = backend_->Allocate(Tensor(nullptr, dtype, dims).num_bytes());
+  Check(buffer.status());
+  buffers_.push_back(*std::move(buffer));
+  return Tensor(buffers_.back()->data(), dtype, dims);
 }
 
 Tensor Device::Write(DType dtype, const void* values, size_t count,
@@ -107,17 +132,15 @@ std::vector<float> RoundTo(DType dtype, std::vector<float> values) {
 }
 
 KvCacheView NewCache(Device& device, const HostCache& shape) {
-  KvCacheView cache;
-  const int64_t count = shape.num_blocks * shape.num_kv_heads *
-                        int64_t{shape.block_tokens} * shape.head_dim;
-  cache.keys = device.New(shape.dtype, {count}).data();
-  cache.values = device.New(shape.dtype, {count}).data();
-  cache.dtype = shape.dtype;
-  cache.num_blocks = shape.num_blocks;
-  cache.num_kv_heads = shape.num_kv_heads;
-  cache.block_tokens = shape.block_tokens;
-  cache.head_dim = shape.head_dim;
-  return cache;
+  return MakeCache(shape, [&](int64_t count) {
+    return device.New(shape.dtype, {count}).data();
+  });
+}
+
+KvCacheView FilledCache(Device& device, const HostCache& shape) {
+  return MakeCache(shape, [&](int64_t count) {
+    return device.Filled(shape.dtype, {count}).data();
+  });
 }
 
 void FillCache(Device& device, const KvCacheView& cache,

@@ -28,9 +28,12 @@ class Device {
   Backend& backend() { return *backend_; }
   Stream& stream() { return *stream_; }
 
-  // The tensors live as long as the device. Contents of New are 0xff bytes
-  // (NaN), so that what an operation leaves out is seen.
+  // The tensors live as long as the device. What New gives reads as 0xff bytes
+  // (NaN), so that what an operation leaves out is seen; where the backend
+  // itself gives such memory, a read of it is an error that it reports.
   Tensor New(DType dtype, std::initializer_list<int64_t> dims);
+  // 0xff bytes that may be read: where a test looks beside what is written.
+  Tensor Filled(DType dtype, std::initializer_list<int64_t> dims);
   Tensor Upload(absl::Span<const float> values,
                 std::initializer_list<int64_t> dims);
   Tensor Upload(absl::Span<const BF16> values,
@@ -47,12 +50,15 @@ class Device {
   std::vector<int32_t> Integers(ConstTensor tensor);
 
  private:
-  explicit Device(absl::StatusOr<std::unique_ptr<Backend>> backend);
+  Device(absl::StatusOr<std::unique_ptr<Backend>> backend, bool poisons_memory);
 
   Tensor Write(DType dtype, const void* values, size_t count,
                std::initializer_list<int64_t> dims);
   void Read(ConstTensor tensor, void* to);
 
+  Tensor Allocate(DType dtype, std::initializer_list<int64_t> dims);
+
+  const bool poisons_memory_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Stream> stream_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
@@ -70,6 +76,8 @@ struct HostCache {
   int64_t num_blocks = 0;
 };
 KvCacheView NewCache(Device& device, const HostCache& shape);
+// Every byte is 0xff, also for the backend.
+KvCacheView FilledCache(Device& device, const HostCache& shape);
 // Writes keys and values [S, N_kv D] of one sequence into the blocks of its
 // table; what no token has been written to stays as it is.
 void FillCache(Device& device, const KvCacheView& cache,

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "kernels/ops.h"
 #include "tests/kernels/device.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_ops.h"
 
 namespace octet::test {
@@ -20,25 +21,31 @@ namespace {
 using testing::HasSubstr;
 
 constexpr int kNumShapes = 40;
-// Rows and columns around the vectors' and the pieces' sizes; 0 rows first.
-int64_t NumRows(Random& random, uint64_t seed) {
-  return seed == 0 ? 0 : seed == 1 ? 1 : random.Integer(1, 40);
-}
 
 class RowOpsTest : public testing::TestWithParam<BackendCase> {
  protected:
+  // 0 rows first, then one.
+  static int64_t NumRows(Random& random, uint64_t seed, int64_t limit = 40) {
+    return seed == 0 ? 0 : seed == 1 ? 1 : Size(random, seed, limit);
+  }
+  static int64_t Size(Random& random, uint64_t seed, int64_t limit) {
+    return random.Integer(1, GetParam().Largest(limit, seed));
+  }
+
   Device device_{GetParam(), 3};
   Device single_{GetParam(), 1};
 };
 
-TEST_P(RowOpsTest, EmbeddingCopiesRows) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+TEST_P(RowOpsTest, EmbeddingOfRandomShapes) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
     const int64_t vocab = random.Integer(1, 50);
-    const int64_t hidden = random.Integer(1, 3000);
+    const int64_t hidden = Size(random, seed, 3000);
     const int64_t num_rows = NumRows(random, seed);
     const DType dtype = random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
+    shapes.Add(num_rows, {vocab, hidden});
     const std::vector<float> table =
         RoundTo(dtype, random.Floats(vocab * hidden));
     std::vector<int32_t> ids;
@@ -56,15 +63,18 @@ TEST_P(RowOpsTest, EmbeddingCopiesRows) {
                     .ok());
     EXPECT_EQ(FirstMismatch(device_.Floats(out), expected), "") << seed;
   }
+  shapes.Check();
 }
 
-TEST_P(RowOpsTest, RmsNormMatchesReferenceInEveryBatch) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+TEST_P(RowOpsTest, RmsNormOfRandomShapesInEveryBatch) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
-    const int64_t hidden = random.Integer(1, 600);
-    const int64_t num_rows = NumRows(random, seed) * (seed % 3 ? 1 : 9);
+    const int64_t hidden = Size(random, seed, 600);
+    const int64_t num_rows = NumRows(random, seed, seed % 3 ? 40 : 360);
     const DType dtype = random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
+    shapes.Add(num_rows, {hidden});
     const std::vector<float> x = random.Floats(num_rows * hidden, 3.0f);
     const std::vector<float> weight = random.Floats(hidden);
     const Tensor x_tensor = device_.Upload(x, {num_rows, hidden});
@@ -92,13 +102,15 @@ TEST_P(RowOpsTest, RmsNormMatchesReferenceInEveryBatch) {
       EXPECT_EQ(FirstMismatch(part(result), single_.Floats(alone)), "") << seed;
     }
   }
+  shapes.Check();
 }
 
 // Positions of every size, the ones past the table included.
-TEST_P(RowOpsTest, RopeAndCacheMatchesReference) {
+TEST_P(RowOpsTest, RopeAndCacheOfRandomShapes) {
   const int dims[] = {2, 6, 8, 24, 32, 80, 128};
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
     RopeParams params;
     params.theta = random.Integer(0, 1) ? 1e6f : 1e4f;
@@ -113,10 +125,12 @@ TEST_P(RowOpsTest, RopeAndCacheMatchesReference) {
     const int64_t q_row = params.num_heads * dim;
     const int64_t kv_row = params.num_kv_heads * dim;
     const int64_t row = q_row + 2 * kv_row;
+    shapes.Add(num_rows,
+               {dim, params.num_heads, params.num_kv_heads, block_tokens});
     const int64_t num_blocks = num_rows / block_tokens + 2;
     const KvCacheView cache =
-        NewCache(device_, {dtype, params.num_kv_heads, block_tokens,
-                           params.head_dim, num_blocks});
+        FilledCache(device_, {dtype, params.num_kv_heads, block_tokens,
+                              params.head_dim, num_blocks});
     std::vector<int64_t> slots;
     for (int32_t slot :
          random.Permutation(static_cast<int32_t>(num_blocks * block_tokens))) {
@@ -174,17 +188,20 @@ TEST_P(RowOpsTest, RopeAndCacheMatchesReference) {
               num_rows * kv_row)
         << "written outside the slots";
   }
+  shapes.Check();
 }
 
-TEST_P(RowOpsTest, RouterMatchesReference) {
+TEST_P(RowOpsTest, RouterOfRandomShapes) {
   const int64_t experts[] = {1, 3, 4, 5, 7, 8, 16, 60, 128};
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
     const int64_t num_experts = experts[random.Integer(0, 8)];
     const int64_t top_k =
         random.Integer(1, std::min<int64_t>(num_experts, seed % 2 ? 4 : 20));
-    const int64_t num_rows = NumRows(random, seed) * 10;
+    const int64_t num_rows = NumRows(random, seed, 400);
+    shapes.Add(num_rows, {num_experts, top_k});
     std::vector<float> logits = random.Floats(num_rows * num_experts, 4.0f);
     if (seed % 3 == 0) {  // ties everywhere
       for (float& logit : logits) logit = std::round(logit / 4.0f);
@@ -211,6 +228,7 @@ TEST_P(RowOpsTest, RouterMatchesReference) {
                   .max_absolute,
               3e-7);
   }
+  shapes.Check();
 }
 
 TEST_P(RowOpsTest, RouterKeepsIdsValidWhenLogitsAreNot) {
@@ -234,13 +252,15 @@ TEST_P(RowOpsTest, RouterKeepsIdsValidWhenLogitsAreNot) {
   EXPECT_TRUE(std::isnan(device_.Floats(weights)[0]));
 }
 
-TEST_P(RowOpsTest, GatherMovesBytes) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+TEST_P(RowOpsTest, GatherRowsOfRandomShapes) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
     const int64_t num_sources = random.Integer(1, 60);
-    const int64_t hidden = random.Integer(1, 2000);
+    const int64_t hidden = Size(random, seed, 2000);
     const int64_t num_rows = NumRows(random, seed);
+    shapes.Add(num_rows, {num_sources, hidden});
     const DType dtype = random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
     std::vector<float> src = random.Floats(num_sources * hidden);
     src[0] = -0.0f;
@@ -260,16 +280,19 @@ TEST_P(RowOpsTest, GatherMovesBytes) {
             .ok());
     EXPECT_EQ(FirstMismatch(device_.Floats(out), expected), "") << seed;
   }
+  shapes.Check();
 }
 
-TEST_P(RowOpsTest, CombineMatchesReferenceInEveryBatch) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
+TEST_P(RowOpsTest, CombineRowsOfRandomShapesInEveryBatch) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
     const int64_t num_sources = random.Integer(1, 60);
-    const int64_t hidden = random.Integer(1, 900);
+    const int64_t hidden = Size(random, seed, 900);
     const int64_t top_k = random.Integer(1, 4);
     const int64_t num_rows = NumRows(random, seed);
+    shapes.Add(num_rows, {num_sources, hidden, top_k});
     const DType dtype = random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
     const std::vector<float> rows =
         RoundTo(dtype, random.Floats(num_sources * hidden));
@@ -307,6 +330,7 @@ TEST_P(RowOpsTest, CombineMatchesReferenceInEveryBatch) {
           << seed;
     }
   }
+  shapes.Check();
 }
 
 TEST_P(RowOpsTest, IndicesInBackendMemoryAreChecked) {

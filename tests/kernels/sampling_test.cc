@@ -13,6 +13,7 @@
 #include "kernels/ops.h"
 #include "kernels/philox.h"
 #include "tests/kernels/device.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_ops.h"
 #include "tests/reference/reference_sampling.h"
 
@@ -80,47 +81,121 @@ int32_t Expected(absl::Span<const float> logits, const SamplingRow& row) {
 
 class SamplingTest : public testing::TestWithParam<BackendCase> {
  protected:
+  static int64_t NumRows(Random& random, uint64_t seed) {
+    return seed < 2 ? static_cast<int64_t>(seed) : random.Integer(1, 5);
+  }
+
   Device device_{GetParam(), 2};
 };
 
-TEST_P(SamplingTest, DrawsWhatTheNaiveFiltersGive) {
-  int checked = 0;
-  for (uint64_t seed = 0; seed < 300; seed += GetParam().thinned_shapes) {
+// Row 0 of random shape number `seed`; the lists must outlive it.
+SamplingRow RandomRow(Random& random, uint64_t seed, int64_t vocab,
+                      std::vector<int32_t>& history,
+                      std::vector<int32_t>& banned) {
+  SamplingRow row;
+  row.temperature = static_cast<float>(0.05 + 2 * random.Uniform());
+  if (seed % 2) row.top_k = static_cast<int32_t>(random.Integer(1, 400));
+  if (seed % 3) row.top_p = static_cast<float>(random.Uniform());
+  if (seed % 5 == 0) row.min_p = static_cast<float>(random.Uniform());
+  for (int i = 0; i < 20; ++i) {
+    history.push_back(static_cast<int32_t>(random.Integer(0, vocab - 1)));
+  }
+  for (int32_t id = 0; id < vocab - 1; id += 9) banned.push_back(id);
+  if (seed % 4 == 0) {
+    row.history = history;
+    row.num_prompt_tokens = random.Integer(0, 20);
+    row.repetition_penalty = static_cast<float>(0.5 + random.Uniform());
+    row.presence_penalty = static_cast<float>(random.Uniform() - 0.5);
+    row.frequency_penalty = static_cast<float>(random.Uniform());
+  }
+  if (seed % 6 == 0) row.banned_ids = banned;
+  row.seed = seed * 0x123456789abcdefull;
+  return row;
+}
+
+std::vector<float> RandomLogits(Random& random, uint64_t seed, int64_t count) {
+  std::vector<float> logits =
+      random.Floats(count, random.Integer(0, 1) ? 1 : 8);
+  if (seed % 7 == 0) {  // ties
+    for (float& logit : logits) logit = std::round(logit);
+  }
+  return logits;
+}
+
+// What the naive filters give.
+TEST_P(SamplingTest, SampleOfRandomShapes) {
+  int drawn = 0, checked = 0;
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(300);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
     Random random(seed);
-    const int64_t vocab = random.Integer(1, seed % 10 ? 300 : 5000);
-    std::vector<float> logits =
-        random.Floats(vocab, random.Integer(0, 1) ? 1 : 8);
-    if (seed % 7 == 0) {  // ties
-      for (float& logit : logits) logit = std::round(logit);
-    }
-    SamplingRow row;
-    row.temperature = static_cast<float>(0.05 + 2 * random.Uniform());
-    if (seed % 2) row.top_k = static_cast<int32_t>(random.Integer(1, 400));
-    if (seed % 3) row.top_p = static_cast<float>(random.Uniform());
-    if (seed % 5 == 0) row.min_p = static_cast<float>(random.Uniform());
+    const int64_t vocab =
+        random.Integer(1, GetParam().Largest(seed % 10 ? 300 : 5000, seed));
+    const int64_t num_rows = NumRows(random, seed);
+    shapes.Add(num_rows, {vocab});
+    const std::vector<float> logits =
+        RandomLogits(random, seed, num_rows * vocab);
     std::vector<int32_t> history, banned;
-    for (int i = 0; i < 20; ++i) {
-      history.push_back(static_cast<int32_t>(random.Integer(0, vocab - 1)));
-    }
-    for (int32_t id = 0; id < vocab - 1; id += 9) banned.push_back(id);
-    if (seed % 4 == 0) {
-      row.history = history;
-      row.num_prompt_tokens = random.Integer(0, 20);
-      row.repetition_penalty = static_cast<float>(0.5 + random.Uniform());
-      row.presence_penalty = static_cast<float>(random.Uniform() - 0.5);
-      row.frequency_penalty = static_cast<float>(random.Uniform());
-    }
-    if (seed % 6 == 0) row.banned_ids = banned;
-    row.seed = seed * 0x123456789abcdefull;
-    for (row.position = 0; row.position < 5; ++row.position) {
-      const int32_t expected = Expected(logits, row);
+    std::vector<SamplingRow> rows(
+        num_rows, RandomRow(random, seed, vocab, history, banned));
+    for (int64_t i = 0; i < num_rows; ++i) rows[i].position = i;
+    const std::vector<SampledToken> tokens = Draw(device_, logits, rows);
+    ASSERT_EQ(tokens.size(), rows.size());
+    for (int64_t i = 0; i < num_rows; ++i) {
+      ++drawn;
+      const int32_t expected = Expected(
+          absl::MakeConstSpan(logits).subspan(i * vocab, vocab), rows[i]);
       if (expected < 0) continue;
       ++checked;
-      EXPECT_EQ(Draw(device_, logits, {row})[0].token_id, expected)
-          << "seed " << seed << " position " << row.position;
+      EXPECT_EQ(tokens[i].token_id, expected)
+          << "seed " << seed << " row " << i;
     }
   }
-  EXPECT_GT(checked, 1400 / GetParam().thinned_shapes);
+  EXPECT_GT(checked, 0.9 * drawn);
+  shapes.Check();
+}
+
+TEST_P(SamplingTest, ScoreTokensOfRandomShapes) {
+  ShapeCount shapes;
+  const uint64_t num_shapes = GetParam().NumShapes(100);
+  for (uint64_t seed = 0; seed < num_shapes; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(500 + seed);
+    const int64_t vocab =
+        random.Integer(1, GetParam().Largest(seed % 10 ? 300 : 5000, seed));
+    const int64_t num_rows = NumRows(random, seed);
+    shapes.Add(num_rows, {vocab});
+    const std::vector<float> logits =
+        RandomLogits(random, seed, num_rows * vocab);
+    std::vector<int32_t> targets;
+    std::vector<int> num_logprobs;
+    for (int64_t i = 0; i < num_rows; ++i) {
+      targets.push_back(static_cast<int32_t>(random.Integer(0, vocab - 1)));
+      num_logprobs.push_back(static_cast<int>(random.Integer(0, 20)));
+    }
+    std::vector<TokenLogprobs> scores;
+    ASSERT_TRUE(ops::ScoreTokens(device_.backend(),
+                                 device_.Upload(logits, {num_rows, vocab}),
+                                 targets, num_logprobs, &scores,
+                                 device_.stream())
+                    .ok());
+    ASSERT_EQ(scores.size(), targets.size());
+    for (int64_t i = 0; i < num_rows; ++i) {
+      const Values row(logits.begin() + i * vocab,
+                       logits.begin() + (i + 1) * vocab);
+      const Values expected = LogSoftmax(row);
+      const std::vector<int32_t> order = DescendingOrder(row);
+      // f32 of numbers up to some 40, and the sum's logarithm.
+      EXPECT_NEAR(scores[i].logprob, expected[targets[i]], 4e-6);
+      ASSERT_EQ(scores[i].top_ids.size(),
+                std::min<size_t>(num_logprobs[i], vocab));
+      for (size_t k = 0; k < scores[i].top_ids.size(); ++k) {
+        EXPECT_EQ(scores[i].top_ids[k], order[k]);
+        EXPECT_NEAR(scores[i].top_logprobs[k], expected[order[k]], 4e-6);
+      }
+    }
+  }
+  shapes.Check();
 }
 
 TEST_P(SamplingTest, FrequenciesFollowTheDistribution) {

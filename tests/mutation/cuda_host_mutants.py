@@ -11,8 +11,8 @@ ROW_OPS = "kernels_cuda_row_ops_test_plain_random_random"
 NCCL_2 = "nccl_communicator_test_plain_seq_lazy_n2"
 NCCL_4 = "nccl_communicator_test_plain_seq_lazy_n4"
 NCCL_FAILURES = "nccl_failure_test"
-MOE_2 = "nccl_moe_layer_test_plain_seq_random_n2"
-WORKER_2 = "cuda_worker_test_plain_seq_random_n2"
+GPU = "cuda_rank_test_plain_seq_lazy_n4"
+MOE = "nccl_moe_layer_test_(plain_seq_random|checked_seq_random)_n2"
 
 BACKEND_MUTANTS = [
     Mutant("gemm_groups_kept", "kernels/cuda/gemm.cc", "  groups.num_groups = 0;\n", "", "a second launch repeats the first's groups",
@@ -98,27 +98,33 @@ NCCL_MUTANTS = [
            "    return false;", "NCCL is not asked for errors while the GPU works", NCCL_FAILURES, "*AsynchronousError*"),
     Mutant("nccl_stream_for_host", "worker/comm/nccl/nccl_communicator.cc", "  if (op.stream != nullptr) {\n    const absl::Status status",
            "  if (false) {\n    const absl::Status status", "a host collective takes device memory", NCCL_FAILURES, "*BadArguments*"),
+    Mutant("gpu_before", "worker/device/cuda_rank.cc", "before += communicator.host(other) == host;", "before += communicator.host(other) != host;",
+           "ranks of one host open the same GPU", GPU, "*OpensTheGpuOfItsNumber*"),
+    Mutant("gpu_failure_kept", "worker/device/cuda_rank.cc", "    host_data->Abort(opened);\n", "",
+           "the others are not told that a GPU cannot be opened", GPU, "*AGpuThatCannot*"),
+    Mutant("nccl_failure_kept", "worker/comm/nccl/nccl_communicator.cc", "    group->Abort(status);\n", "",
+           "the others are not told that a rank cannot connect", "nccl_faults_test_plain_seq_lazy_n2", "*ncclCommInitRank*"),
     Mutant("gpu_of_rank", "worker/device/cuda_rank.cc", "!= cudaSuccess || visible == 1)", "!= cudaSuccess)",
-           "a rank looks for a GPU that its launcher hides", WORKER_2, "*e4k1_tied_old*"),
+           "a rank looks for a GPU that its launcher hides", GPU, "*OpensTheOneGpu*"),
 ]
 
 MOE_MUTANTS = [
     Mutant("moe_dispatched", "worker/moe/moe_layer.cc",
            "  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));\n  pass.clock.AddTo(pass.seconds->dispatch);",
-           "  pass.clock.AddTo(pass.seconds->dispatch);", "experts do not wait for the dispatch", MOE_2),
+           "  pass.clock.AddTo(pass.seconds->dispatch);", "experts do not wait for the dispatch", MOE, "*f32"),
     Mutant("moe_computed", "worker/moe/moe_layer.cc", "  OCTET_RETURN_IF_ERROR(Await(pass, lane.computed, pass.transfers));\n", "",
-           "the combine does not wait for the experts", MOE_2),
+           "the combine does not wait for the experts", MOE, "*f32"),
     Mutant("moe_combined", "worker/moe/moe_layer.cc",
            "  OCTET_RETURN_IF_ERROR(Await(pass, lane.moved, pass.step));\n  if (handle.num_tokens > 0) {", "  if (handle.num_tokens > 0) {",
-           "outputs are added before they have come home", MOE_2),
+           "outputs are added before they have come home", MOE, "*f32"),
     Mutant("moe_computed_mark", "worker/moe/moe_layer.cc", "  OCTET_RETURN_IF_ERROR(Mark(pass, lane.computed, pass.step));\n", "",
-           "the event says that the chunk before is computed", MOE_2),
+           "the event says that the chunk before is computed", MOE, "*f32"),
     Mutant("moe_one_lane", "worker/moe/moe_layer.cc",
            "  Lane& lane = lanes_[chunk % lanes_.size()];\n  const DispatchHandle& handle = pass.handles[chunk];\n  OCTET_ASSIGN_OR_RETURN(\n      const ConstTensor received,",
            "  Lane& lane = lanes_[0];\n  const DispatchHandle& handle = pass.handles[chunk];\n  OCTET_ASSIGN_OR_RETURN(\n      const ConstTensor received,",
-           "all chunks use the first lane's memory", MOE_2),
+           "all chunks use the first lane's memory", MOE, "*f32"),
     Mutant("moe_chunk_begin", "worker/moe/moe_layer.cc", "ChunkRange(x.rows(), chunk, num_chunks).begin", "ChunkRange(x.rows(), 0, num_chunks).begin",
-           "every chunk takes the first one's tokens", MOE_2),
+           "every chunk takes the first one's tokens", MOE, "*f32"),
 ]
 
 MUTANTS = BACKEND_MUTANTS + NCCL_MUTANTS + MOE_MUTANTS

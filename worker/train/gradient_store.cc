@@ -10,9 +10,11 @@
 namespace octet {
 namespace {
 
-// The rows of a slot may come in several calls.
+// A leaf is summed in its own memory: the rows of a slot may come in several
+// calls, and the embedding's are added one by one.
 bool ComesInPieces(WeightKind kind) {
-  return kind == WeightKind::kLmHead || kind == WeightKind::kEmbedding;
+  return kind == WeightKind::kLmHead || kind == WeightKind::kFinalNorm ||
+         kind == WeightKind::kEmbedding;
 }
 
 }  // namespace
@@ -142,7 +144,10 @@ absl::Status GradientStore::AddProduct(const WeightId& id, ConstTensor x,
                                        ConstTensor dy, float scale,
                                        absl::Span<const SlotRows> slots,
                                        Stream& stream) {
-  const int index = parameters_->FindSource(id);
+  // A tied head's products come in the embedding's name, before the embedding's
+  // own part: they are a tree of their own.
+  const int index = parameters_->FindSource(
+      id.kind == WeightKind::kEmbedding ? WeightId{WeightKind::kLmHead} : id);
   OCTET_CHECK(index >= 0) << "gradient of a frozen weight";
   const GradientSource& source = parameters_->sources()[index];
   for (const SlotRows& rows : slots) {

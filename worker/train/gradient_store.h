@@ -46,8 +46,8 @@ class GradientStore final : public GradientSink {
 
   bool Wants(const WeightId& id) const override;
   // Slots as the tree calls them, from SlotPlan::first_slot on. A slot's rows
-  // come in one call, by rising slot; those of the head may come
-  // in several, cut at places that depend on the slot alone.
+  // come in one call, by rising slot; those of the head and of the final norm
+  // may come in several, cut at places that depend on the slot alone.
   absl::Status AddProduct(const WeightId& id, ConstTensor x, ConstTensor dy,
                           float scale, absl::Span<const SlotRows> slots,
                           Stream& stream) override;

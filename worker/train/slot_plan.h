@@ -5,26 +5,18 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
-
 namespace octet {
 
 // The slots of one ForwardBackward.
 struct SlotPlan {
   int64_t first_slot = 0;  // slots pending before: what the tree calls slot 0
   // [R + 1]: rank r computes slots [rank_begin[r], rank_begin[r + 1]) of the
-  // call; the last is their number.
+  // call (TrainingBatch::rank_slots); the last is their number.
   std::vector<int64_t> rank_begin;
 
   int64_t num_slots() const { return rank_begin.back(); }
   int64_t end_slot() const { return first_slot + num_slots(); }
 };
-
-// Contiguous ranges of slots with tokens as even as their sizes allow: a slot
-// goes to the rank in whose share of all tokens its middle lies. Ranks may get
-// none. SlotPlan::rank_begin, [num_ranks + 1].
-std::vector<int64_t> AssignSlots(absl::Span<const int64_t> slot_tokens,
-                                 int num_ranks);
 
 }  // namespace octet
 

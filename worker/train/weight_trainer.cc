@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "worker/comm/group_messages.h"
 #include "worker/train/initial_values.h"
+#include "worker/train/refusal.h"
 
 namespace octet {
 namespace {
@@ -37,10 +38,10 @@ absl::StatusOr<std::unique_ptr<WeightTrainer>> WeightTrainer::Create(
   OpInfo op;
   op.operation = "create run";
   op.step_id = step_id;
-  OCTET_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                         model.backend->NewStream());
+  absl::StatusOr<std::unique_ptr<Stream>> stream = model.backend->NewStream();
+  if (!stream.ok()) return EndsGroup(stream.status());
   std::unique_ptr<WeightTrainer> trainer(
-      new WeightTrainer(model, std::move(parameters), std::move(stream)));
+      new WeightTrainer(model, std::move(parameters), *std::move(stream)));
   LiveWeights::Adapters adapters;
   const auto prepare = [&]() -> absl::Status {
     OCTET_ASSIGN_OR_RETURN(
@@ -55,7 +56,7 @@ absl::StatusOr<std::unique_ptr<WeightTrainer>> WeightTrainer::Create(
   };
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, prepare(), op));
   trainer->live_.Attach(std::move(adapters));
-  OCTET_RETURN_IF_ERROR(trainer->Publish(step_id));
+  OCTET_RETURN_IF_ERROR(EndsGroup(trainer->Publish(step_id)));
   return trainer;
 }
 

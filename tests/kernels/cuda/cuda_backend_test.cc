@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -13,6 +15,8 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/ops.h"
+#include "tests/kernels/shape_count.h"
+#include "tests/reference/host_tensor.h"
 
 namespace octet {
 namespace {
@@ -75,6 +79,45 @@ TEST_F(CudaBackendTest, CopiesOfAnySizeLeaveTheSourceFree) {
     std::fill(source.begin(), source.end(), -1);
     EXPECT_EQ(Download(*buffer), values) << count;
   }
+}
+
+// Pieces of any size at any address, both ways; what is beside them stays.
+TEST_F(CudaBackendTest, CopiesOfRandomShapes) {
+  test::ShapeCount shapes;
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    test::Random random(seed);
+    const int64_t size =
+        seed < 2 ? seed : random.Integer(1, seed % 8 == 2 ? 100000 : 300);
+    const int64_t before = random.Integer(0, 40);
+    const int64_t zeros = random.Integer(0, size);
+    shapes.Add(size, {before, zeros});
+    SCOPED_TRACE(testing::Message() << size << " bytes at " << before);
+    std::vector<uint8_t> expected(before + size + 17);
+    for (uint8_t& byte : expected) {
+      byte = static_cast<uint8_t>(random.Integer(1, 255));
+    }
+    const auto buffer = BufferOf(expected.size());
+    auto* const data = static_cast<uint8_t*>(buffer->data());
+    ASSERT_TRUE(
+        backend_->CopyToDevice(data, expected.data(), expected.size(), *stream_)
+            .ok());
+    std::vector<uint8_t> piece(size, 7);
+    ASSERT_TRUE(
+        backend_->CopyToDevice(data + before, piece.data(), size, *stream_)
+            .ok());
+    ASSERT_TRUE(backend_->Zero(data + before, zeros, *stream_).ok());
+    std::fill_n(piece.begin(), zeros, uint8_t{0});
+    std::copy(piece.begin(), piece.end(), expected.begin() + before);
+    std::vector<uint8_t> back(size, 1), all(expected.size(), 1);
+    ASSERT_TRUE(
+        backend_->CopyToHost(back.data(), data + before, size, *stream_).ok());
+    ASSERT_TRUE(
+        backend_->CopyToHost(all.data(), data, all.size(), *stream_).ok());
+    ASSERT_TRUE(backend_->Synchronize(*stream_).ok());
+    EXPECT_EQ(back, piece);
+    EXPECT_EQ(all, expected);
+  }
+  shapes.Check();
 }
 
 TEST_F(CudaBackendTest, ZeroAndNothing) {

@@ -6,6 +6,14 @@
 #include "tests/kernels/backend_cases.h"
 
 namespace octet::test {
+namespace {
+
+int FromEnvironment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? 1 : std::atoi(value);
+}
+
+}  // namespace
 
 std::vector<BackendCase> BackendCases() {
   BackendCase cuda;
@@ -18,9 +26,9 @@ std::vector<BackendCase> BackendCases() {
   cuda.checks_indices = false;
   // 2^-9 of p, and of q times scores of up to some 20.
   cuda.attention_bf16_error = 2e-2;
-  const char* thinned = std::getenv("OCTET_TEST_THINNED");
-  if (thinned != nullptr) cuda.thinned_shapes = std::atoi(thinned);
-  cuda.thinned_repeats = 6 * cuda.thinned_shapes;
+  cuda.poisons_memory = true;
+  cuda.smaller_shapes = FromEnvironment("OCTET_TEST_SMALLER");
+  cuda.thinned_repeats = FromEnvironment("OCTET_TEST_THINNED");
   return {cuda};
 }
 

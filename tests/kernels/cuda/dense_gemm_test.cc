@@ -3,7 +3,6 @@
 // does, so a product that is not pinned shows.
 #include "kernels/cuda/dense_gemm.h"
 
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +10,8 @@
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/dense_gemm_harness.h"
+#include "tests/kernels/shape_count.h"
+#include "tests/reference/host_tensor.h"
 
 namespace octet::test {
 namespace {
@@ -26,21 +27,68 @@ TEST_F(DenseGemmTest, ValuesMatchTheReference) {
         const Matrix x = Matrix::Random(dtype, 9, 72, 1);
         const Matrix w = Matrix::Random(dtype, 40, 72, 2);
         const Matrix before = Matrix::Random(DType::kF32, 9, 40, 3);
-        const Matrix out = Product(*gemm_, x, *Pack(w), out_dtype,
-                                   accumulate ? &before : nullptr);
-        for (int64_t r = 0; r < 9; ++r) {
-          for (int64_t c = 0; c < 40; ++c) {
-            Bounded expected = Dot(x, r, w, c);
-            if (accumulate) expected.value += before.At(r, c);
-            expected.error += std::ldexp(std::fabs(expected.value),
-                                         out_dtype == DType::kF32 ? -23 : -8);
-            ASSERT_LE(std::fabs(out.At(r, c) - expected.value), expected.error);
-          }
-        }
+        ExpectProduct(Product(*gemm_, x, *Pack(w), out_dtype,
+                              accumulate ? &before : nullptr),
+                      x, w, accumulate ? &before : nullptr);
       }
     }
   }
   EXPECT_EQ(gemm_->num_shapes(), 4);
+}
+
+// Most shapes are cuBLASLt's; those whose rows are no multiples of 16 bytes are
+// the own kernel's, and so are products rounded to bf16.
+TEST_F(DenseGemmTest, RandomShapesMatchTheReference) {
+  const auto gemm = NewGemm({.examined_rows = 33});
+  ShapeCount shapes;
+  int num_for_cublas = 0;
+  for (int trial = 0; trial < 40; ++trial) {
+    Random random(trial);
+    const DType dtype = kComputeDtypes[trial % 2];
+    const bool fits = trial % 4 < 3;
+    const int64_t rows = trial < 2 ? trial : random.Integer(1, 40);
+    const int64_t n = fits ? 4 * random.Integer(1, 20) : random.Integer(1, 80);
+    const int64_t k = fits ? 8 * random.Integer(1, 16) : random.Integer(1, 130);
+    const bool accumulate = random.Integer(0, 1);
+    const DType out_dtype =
+        accumulate || random.Integer(0, 3) ? DType::kF32 : DType::kBF16;
+    shapes.Add(rows, {n, k, trial % 2, accumulate});
+    SCOPED_TRACE(testing::Message()
+                 << Name(dtype) << " T " << rows << " n " << n << " k " << k);
+    const Matrix x = Matrix::Random(dtype, rows, k, 3 * trial);
+    const Matrix w = Matrix::Random(dtype, n, k, 3 * trial + 1);
+    const Matrix before = Matrix::Random(DType::kF32, rows, n, 3 * trial + 2);
+    ExpectProduct(
+        Product(*gemm, x, *Pack(w), out_dtype, accumulate ? &before : nullptr),
+        x, w, accumulate ? &before : nullptr);
+    ASSERT_FALSE(HasFailure());
+    const int64_t unit = 16 / static_cast<int64_t>(SizeOf(dtype));
+    if (rows > 0 && n % 4 == 0 && k % unit == 0 && out_dtype == DType::kF32) {
+      ++num_for_cublas;
+    }
+  }
+  shapes.Check();
+  EXPECT_GE(num_for_cublas, 15);
+  EXPECT_EQ(gemm->num_cublas_shapes(), num_for_cublas);
+}
+
+// One algorithm for the product and another for the sum: what was chosen first
+// must not serve both.
+TEST_F(DenseGemmTest, PlainAndAccumulatedProductsAreShapesOfTheirOwn) {
+  for (const bool accumulate_first : {false, true}) {
+    const auto gemm = NewGemm({});
+    const Matrix x = Matrix::Random(DType::kBF16, 5, 64, 1);
+    const Matrix w = Matrix::Random(DType::kBF16, 16, 64, 2);
+    const Matrix before = Matrix::Random(DType::kF32, 5, 16, 3);
+    const auto packed = Pack(w);
+    for (int i = 0; i < 4; ++i) {
+      const bool accumulate = (i % 2 == 0) == accumulate_first;
+      const Matrix* const added = accumulate ? &before : nullptr;
+      ExpectProduct(Product(*gemm, x, *packed, DType::kF32, added), x, w,
+                    added);
+    }
+    EXPECT_EQ(gemm->num_cublas_shapes(), 2);
+  }
 }
 
 TEST_F(DenseGemmTest, RowAloneEqualsRowInAnyBatch) {
@@ -89,7 +137,7 @@ TEST_F(DenseGemmTest, AMatrixOfZerosDecidesNothing) {
 
 TEST_F(DenseGemmTest, NoRowsAndOddAddresses) {
   const auto w = Pack(Matrix::Random(DType::kBF16, 8, 64, 2));
-  const Tensor x = gpu_.New(DType::kBF16, {3 * 64 + 8});
+  const Tensor x = gpu_.Filled(DType::kBF16, {3 * 64 + 8});
   const Tensor out = gpu_.New(DType::kF32, {3 * 8 + 8});
   const auto product = [&](int x_shift, int out_shift, int64_t rows) {
     return gemm_->Gemm(

@@ -1,5 +1,6 @@
 #include "tests/kernels/cuda/gemm_harness.h"
 
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -45,7 +46,7 @@ Matrix GemmTestBase::Run(const Matrix& x,
                          const Call& call) {
   const int64_t n = w[0]->n() / (call.form == Form::kSwiGlu ? 2 : 1);
   Matrix result(call.out_dtype, x.rows(), n);
-  // `shift` elements of NaN, the tensor, and NaN again.
+  // `shift` elements that nobody wrote, the tensor, and 8 more of them.
   const auto place = [&](ConstTensor host, bool copy) {
     const int64_t size = host.num_elements();
     const int64_t element = static_cast<int64_t>(SizeOf(host.dtype()));
@@ -62,6 +63,9 @@ Matrix GemmTestBase::Run(const Matrix& x,
   const bool add = call.form == Form::kAccumulate;
   const auto [memory, out] =
       place(add ? call.before->View() : result.View(), add);
+  const size_t begin = call.shift * SizeOf(call.out_dtype);
+  const size_t end = begin + result.View().num_bytes();
+  FillBeside(memory, begin, end);
 
   auto launcher = cuda::GemmLauncher::Create(
       {.max_blocks = call.max_blocks, .max_stages = call.max_stages});
@@ -75,8 +79,6 @@ Matrix GemmTestBase::Run(const Matrix& x,
     Must(launcher->GroupedGemm(device_x, w, row_offsets, out, stream));
   }
   const std::vector<uint8_t> bytes = gpu_.Download<uint8_t>(memory);
-  const size_t begin = call.shift * SizeOf(call.out_dtype);
-  const size_t end = begin + result.View().num_bytes();
   for (size_t i = 0; i < bytes.size(); ++i) {
     OCTET_CHECK((i >= begin && i < end) || bytes[i] == 0xff)
         << "byte " << i << " beside out was written";
@@ -85,6 +87,43 @@ Matrix GemmTestBase::Run(const Matrix& x,
     std::memcpy(result.MutableView().data(), &bytes[begin], end - begin);
   }
   return result;
+}
+
+Bounded GemmTestBase::ProductAt(const Matrix& x, const Matrix& w, int64_t row,
+                                int64_t col, const Matrix* before) {
+  Bounded expected = Dot(x, row, w, col);
+  if (before != nullptr) {
+    expected.value += before->At(row, col);
+    expected.error += std::ldexp(std::fabs(expected.value), -23);
+  }
+  return expected;
+}
+
+void GemmTestBase::ExpectWithin(const Matrix& out, int64_t row, int64_t col,
+                                Bounded expected) {
+  if (out.dtype() == DType::kBF16) {
+    expected.error += std::ldexp(std::fabs(expected.value), -8);
+  }
+  ASSERT_LE(std::fabs(out.At(row, col) - expected.value), expected.error)
+      << "row " << row << " column " << col << ": " << out.At(row, col)
+      << " instead of " << expected.value;
+}
+
+void GemmTestBase::ExpectProduct(const Matrix& out, const Matrix& x,
+                                 const Matrix& w, const Matrix* before) {
+  for (int64_t r = 0; r < out.rows(); ++r) {
+    for (int64_t c = 0; c < out.cols(); ++c) {
+      ExpectWithin(out, r, c, ProductAt(x, w, r, c, before));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+void GemmTestBase::FillBeside(Tensor memory, size_t begin, size_t end) {
+  char* const bytes = static_cast<char*>(memory.data());
+  if (begin > 0) Must(cudaMemsetAsync(bytes, 0xff, begin, gpu_.stream()));
+  Must(cudaMemsetAsync(bytes + end, 0xff, memory.num_bytes() - end,
+                       gpu_.stream()));
 }
 
 Matrix RowsOf(const Matrix& matrix, int64_t begin, int64_t count) {

@@ -50,6 +50,18 @@ class GemmTestBase : public testing::Test {
   Matrix Run(const Matrix& x, const std::vector<const PackedMatrix*>& w,
              const std::vector<int64_t>& row_offsets, const Call& call);
 
+  // What x[row] . w[col] may be, with `before` of an accumulation.
+  static Bounded ProductAt(const Matrix& x, const Matrix& w, int64_t row,
+                           int64_t col, const Matrix* before);
+  // Fatal failures.
+  static void ExpectWithin(const Matrix& out, int64_t row, int64_t col,
+                           Bounded expected);
+  static void ExpectProduct(const Matrix& out, const Matrix& x, const Matrix& w,
+                            const Matrix* before);
+
+  // 0xff bytes outside bytes [begin, end).
+  void FillBeside(Tensor memory, size_t begin, size_t end);
+
   Gpu gpu_;
 };
 

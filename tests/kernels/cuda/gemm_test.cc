@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/gemm_harness.h"
+#include "tests/kernels/shape_count.h"
 
 namespace octet::test {
 namespace {
@@ -18,23 +20,18 @@ namespace {
 class GemmTest : public GemmTestBase {
  protected:
   // Every output of a plain product, or with `before` of an accumulation.
-  void ExpectProduct(const Matrix& out, const Matrix& x,
-                     const GemmGroupSet& groups, const Matrix* before) {
+  static void ExpectGroups(const Matrix& out, const Matrix& x,
+                           const GemmGroupSet& groups, const Matrix* before) {
     for (int64_t r = 0; r < out.rows(); ++r) {
       const Matrix& w = groups.WeightsOf(r);
       for (int64_t c = 0; c < out.cols(); ++c) {
-        Bounded expected = Dot(x, r, w, c);
-        if (before != nullptr) {
-          expected.value += before->At(r, c);
-          expected.error += std::ldexp(std::fabs(expected.value), -23);
-        }
-        ExpectWithin(out, r, c, expected);
+        ExpectWithin(out, r, c, ProductAt(x, w, r, c, before));
         if (HasFatalFailure()) return;
       }
     }
   }
-  void ExpectSwiGlu(const Matrix& out, const Matrix& x,
-                    const GemmGroupSet& groups) {
+  static void ExpectSwiGlu(const Matrix& out, const Matrix& x,
+                           const GemmGroupSet& groups) {
     for (int64_t r = 0; r < out.rows(); ++r) {
       const Matrix& w13 = groups.WeightsOf(r);
       for (int64_t c = 0; c < out.cols(); ++c) {
@@ -43,17 +40,6 @@ class GemmTest : public GemmTestBase {
         if (HasFatalFailure()) return;
       }
     }
-  }
-
- private:
-  static void ExpectWithin(const Matrix& out, int64_t row, int64_t col,
-                           Bounded expected) {
-    if (out.dtype() == DType::kBF16) {
-      expected.error += std::ldexp(std::fabs(expected.value), -8);
-    }
-    ASSERT_LE(std::fabs(out.At(row, col) - expected.value), expected.error)
-        << "row " << row << " column " << col << ": " << out.At(row, col)
-        << " instead of " << expected.value;
   }
 };
 
@@ -69,9 +55,11 @@ int64_t RandomSize(std::mt19937& random, int64_t max) {
 
 TEST_F(GemmTest, RandomShapesMatchTheReference) {
   std::mt19937 random(7);
-  for (int trial = 0; trial < 36; ++trial) {
+  ShapeCount shapes;
+  for (int trial = 0; trial < 40; ++trial) {
     const DType dtype = kComputeDtypes[trial % 2];
-    const int64_t rows = RandomSize(random, trial % 9 == 0 ? 300 : 40);
+    const int64_t rows =
+        trial < 2 ? trial : RandomSize(random, trial % 9 == 0 ? 300 : 40);
     const int64_t n = RandomSize(random, trial % 4 == 0 ? 300 : 100);
     // Every other k makes rows of x that are multiples of 16 bytes.
     const int64_t k =
@@ -85,28 +73,49 @@ TEST_F(GemmTest, RandomShapesMatchTheReference) {
     } else if (trial % 3 == 1) {
       call.out_dtype = DType::kBF16;
     }
+    shapes.Add(rows, {n, k, trial % 2, trial % 3});
     SCOPED_TRACE(testing::Message()
                  << Name(dtype) << " T " << rows << " n " << n << " k " << k);
     const Matrix x = Matrix::Random(dtype, rows, k, trial);
     const Matrix before = Matrix::Random(DType::kF32, rows, n, 2000);
     call.before = &before;
     const GemmGroupSet groups = MakeGroups(dtype, n, k, {rows});
-    ExpectProduct(Run(x, groups, call), x, groups,
-                  accumulate ? &before : nullptr);
+    ExpectGroups(Run(x, groups, call), x, groups,
+                 accumulate ? &before : nullptr);
     ASSERT_FALSE(HasFailure());
   }
+  shapes.Check();
 }
 
-TEST_F(GemmTest, GroupsMatchTheReference) {
-  for (DType dtype : kComputeDtypes) {
-    for (const std::vector<int64_t>& sizes :
-         {std::vector<int64_t>{0, 0}, std::vector<int64_t>{0, 1, 0},
-          std::vector<int64_t>{3, 0, 1, 17, 130, 0, 2, 33}}) {
-      const GemmGroupSet groups = MakeGroups(dtype, 145, 72, sizes);
-      const Matrix x = Matrix::Random(dtype, groups.num_rows(), 72, 5);
-      ExpectProduct(Run(x, groups, {}), x, groups, nullptr);
-    }
+// E of every kind, powers of two and others; groups without rows among them.
+std::vector<int64_t> RandomGroups(std::mt19937& random, int trial) {
+  if (trial < 2) return {0, trial, 0};
+  std::vector<int64_t> sizes(1 + random() % 11);
+  for (int64_t& size : sizes) {
+    size = random() % 3 == 0 ? 0 : RandomSize(random, trial % 9 == 2 ? 140 : 9);
   }
+  return sizes;
+}
+
+TEST_F(GemmTest, GroupsOfRandomShapesMatchTheReference) {
+  std::mt19937 random(8);
+  ShapeCount shapes;
+  for (int trial = 0; trial < 36; ++trial) {
+    const DType dtype = kComputeDtypes[trial % 2];
+    const std::vector<int64_t> sizes = RandomGroups(random, trial);
+    const int64_t n = RandomSize(random, trial % 9 == 3 ? 150 : 40);
+    const int64_t k =
+        trial % 4 < 2 ? 8 * RandomSize(random, 12) : RandomSize(random, 100);
+    SCOPED_TRACE(testing::Message() << Name(dtype) << " E " << sizes.size()
+                                    << " n " << n << " k " << k);
+    const GemmGroupSet groups = MakeGroups(dtype, n, k, sizes);
+    shapes.Add(groups.num_rows(), {std::ssize(sizes), n, k, trial % 2});
+    const Matrix x = Matrix::Random(dtype, groups.num_rows(), k, 5);
+    const DType out_dtype = trial % 3 == 0 ? DType::kBF16 : DType::kF32;
+    ExpectGroups(Run(x, groups, {.out_dtype = out_dtype}), x, groups, nullptr);
+    ASSERT_FALSE(HasFailure());
+  }
+  shapes.Check();
 }
 
 // More groups than one launch takes.
@@ -115,23 +124,30 @@ TEST_F(GemmTest, AnyNumberOfGroups) {
   for (int g = 0; g < 300; ++g) sizes.push_back(g % 7 == 3 ? 0 : g % 3 + 1);
   const GemmGroupSet groups = MakeGroups(DType::kBF16, 9, 16, sizes);
   const Matrix x = Matrix::Random(DType::kBF16, groups.num_rows(), 16, 5);
-  ExpectProduct(Run(x, groups, {.max_blocks = 50}), x, groups, nullptr);
+  ExpectGroups(Run(x, groups, {.max_blocks = 50}), x, groups, nullptr);
 }
 
-TEST_F(GemmTest, SwiGluMatchesTheReference) {
-  for (DType dtype : kComputeDtypes) {
-    for (int64_t ffn : {1, 3, 16, 31, 33, 64, 65, 130}) {
-      SCOPED_TRACE(testing::Message() << Name(dtype) << " F " << ffn);
-      const int64_t k = ffn % 2 == 0 ? 48 : 50;
-      const GemmGroupSet groups =
-          MakeGroups(dtype, 2 * ffn, k, {2, 0, 35, 1, ffn == 65 ? 140 : 0});
-      const Matrix x = Matrix::Random(dtype, groups.num_rows(), k, 6);
-      const DType out_dtype = ffn % 3 == 0 ? DType::kF32 : dtype;
-      ExpectSwiGlu(
-          Run(x, groups, {.form = Form::kSwiGlu, .out_dtype = out_dtype}), x,
-          groups);
-    }
+TEST_F(GemmTest, SwiGluOfRandomShapesMatchesTheReference) {
+  std::mt19937 random(9);
+  ShapeCount shapes;
+  for (int trial = 0; trial < 36; ++trial) {
+    const DType dtype = kComputeDtypes[trial % 2];
+    const std::vector<int64_t> sizes = RandomGroups(random, trial);
+    const int64_t ffn = RandomSize(random, trial % 9 == 3 ? 130 : 35);
+    const int64_t k =
+        trial % 4 < 2 ? 8 * RandomSize(random, 12) : RandomSize(random, 100);
+    SCOPED_TRACE(testing::Message() << Name(dtype) << " E " << sizes.size()
+                                    << " F " << ffn << " k " << k);
+    const GemmGroupSet groups = MakeGroups(dtype, 2 * ffn, k, sizes);
+    shapes.Add(groups.num_rows(), {std::ssize(sizes), ffn, k, trial % 2});
+    const Matrix x = Matrix::Random(dtype, groups.num_rows(), k, 6);
+    const DType out_dtype = trial % 3 == 0 ? DType::kF32 : dtype;
+    ExpectSwiGlu(
+        Run(x, groups, {.form = Form::kSwiGlu, .out_dtype = out_dtype}), x,
+        groups);
+    ASSERT_FALSE(HasFailure());
   }
+  shapes.Check();
 }
 
 TEST_F(GemmTest, SwiGluOfLargeGates) {
@@ -204,7 +220,7 @@ TEST_F(GemmTest, NeighboursNeverLeak) {
       const Matrix out = Run(x, groups, {.form = form});
       const Matrix first = RowsOf(out, 0, 5);
       if (form == Form::kPlain) {
-        ExpectProduct(first, x, groups, nullptr);
+        ExpectGroups(first, x, groups, nullptr);
       } else {
         ExpectSwiGlu(first, x, groups);
       }

@@ -28,9 +28,15 @@ Gpu::Gpu()
 Tensor Gpu::New(DType dtype, std::initializer_list<int64_t> dims) {
   const size_t num_bytes = Tensor(nullptr, dtype, dims).num_bytes();
   memory_.push_back(MustHave(cuda::DeviceMemory::Allocate(num_bytes)));
-  void* data = memory_.back().data();
-  if (num_bytes > 0) Must(cudaMemsetAsync(data, 0xff, num_bytes, stream()));
-  return Tensor(data, dtype, dims);
+  return Tensor(memory_.back().data(), dtype, dims);
+}
+
+Tensor Gpu::Filled(DType dtype, std::initializer_list<int64_t> dims) {
+  const Tensor tensor = New(dtype, dims);
+  if (tensor.num_bytes() > 0) {
+    Must(cudaMemsetAsync(tensor.data(), 0xff, tensor.num_bytes(), stream()));
+  }
+  return tensor;
 }
 
 Tensor Gpu::UploadBytes(DType dtype, const void* values, size_t num_bytes,

@@ -24,9 +24,11 @@ class Gpu {
   cudaStream_t stream() const { return stream_.get(); }
   cuda::StagingBuffers& staging() { return *staging_; }
 
-  // Memory that lives as long as this object. Every byte is 0xff (NaN), so that
-  // what a kernel leaves out is seen.
+  // Memory that lives as long as this object, as cudaMalloc gives it: the
+  // emulation fills it with NaN and reports (checked) who reads it.
   Tensor New(DType dtype, std::initializer_list<int64_t> dims);
+  // Bytes 0xff that may be read: where a test looks beside what is written.
+  Tensor Filled(DType dtype, std::initializer_list<int64_t> dims);
   // A copy of `values` in stream order: the caller's memory is free at once.
   template <typename T>
   Tensor Upload(DType dtype, absl::Span<const T> values,

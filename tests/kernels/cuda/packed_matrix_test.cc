@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/gpu.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/host_tensor.h"
 
 namespace octet::cuda {
@@ -47,6 +48,46 @@ TEST_F(PackedMatrixTest, Bf16RoundTripKeepsEveryBit) {
                                   gpu_.staging()));
     EXPECT_EQ(back, rows) << n << " " << k;
   }
+}
+
+// Rows in pieces, from every source that the matrix's dtype can hold exactly.
+TEST_F(PackedMatrixTest, RandomShapesRoundTrip) {
+  test::ShapeCount shapes;
+  for (uint64_t seed = 0; seed < 36; ++seed) {
+    test::Random random(seed);
+    const DType dtype = seed % 2 ? DType::kF32 : DType::kBF16;
+    const int64_t n = seed < 4 ? static_cast<int64_t>(seed) / 2
+                               : random.Integer(1, seed % 8 == 5 ? 300 : 40);
+    const int64_t k = random.Integer(1, seed % 8 == 6 ? 400 : 80);
+    shapes.Add(n, {k, static_cast<int64_t>(seed) % 2});
+    SCOPED_TRACE(testing::Message() << Name(dtype) << " n " << n << " k " << k);
+    const auto matrix = New(dtype, n, k);
+    const std::vector<BF16> rows = test::ToBF16(random.Floats(n * k));
+    const std::vector<float> wide = test::ToFloats(rows);
+    for (int64_t begin = 0; begin < n;) {
+      const int64_t count = random.Integer(1, n - begin);
+      const bool from_f32 = random.Integer(0, 1);
+      test::Must(matrix->PackRows(
+          begin,
+          from_f32 ? ConstTensor(&wide[begin * k], DType::kF32, {count, k})
+                   : ConstTensor(&rows[begin * k], DType::kBF16, {count, k}),
+          gpu_.staging()));
+      begin += count;
+    }
+    std::vector<BF16> bf16(n * k);
+    std::vector<float> f32(n * k);
+    for (int64_t begin = 0; begin < n;) {
+      const int64_t count = random.Integer(1, n - begin);
+      void* const to = dtype == DType::kF32
+                           ? static_cast<void*>(&f32[begin * k])
+                           : static_cast<void*>(&bf16[begin * k]);
+      test::Must(matrix->UnpackRows(begin, Tensor(to, dtype, {count, k}),
+                                    gpu_.staging()));
+      begin += count;
+    }
+    EXPECT_EQ(dtype == DType::kF32 ? f32 : test::ToFloats(bf16), wide);
+  }
+  shapes.Check();
 }
 
 // More rows than both staging buffers hold, in pieces that start anywhere.

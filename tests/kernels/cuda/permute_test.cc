@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/gpu.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_ops.h"
 
 namespace octet::test {
@@ -24,8 +25,9 @@ std::vector<int32_t> RandomRows(Random& random, int64_t count, int64_t limit) {
 
 // Rows of every size in bytes: those that take 16 bytes at a time, and those
 // that take 4, 2 and 1; more than one warp's piece.
-TEST(GatherRowsTest, MovesBytes) {
+TEST(GatherRowsTest, BytesOfRandomShapes) {
   Gpu gpu;
+  ShapeCount shapes;
   for (uint64_t seed = 0; seed < 40; ++seed) {
     Random random(seed);
     const int64_t unit = int64_t{1} << random.Integer(0, 4);
@@ -33,6 +35,7 @@ TEST(GatherRowsTest, MovesBytes) {
         unit * random.Integer(1, seed % 8 == 0 ? 300 : 60);
     const int64_t num_sources = random.Integer(1, 30);
     const int64_t num_rows = NumRows(random, seed);
+    shapes.Add(num_rows, {row_bytes, num_sources});
     SCOPED_TRACE(testing::Message()
                  << num_rows << " rows of " << row_bytes << " bytes");
     std::vector<uint8_t> src(num_sources * row_bytes);
@@ -54,6 +57,7 @@ TEST(GatherRowsTest, MovesBytes) {
           << "row " << i;
     }
   }
+  shapes.Check();
 }
 
 // What stands beside the rows is neither read (checked builds) nor written.
@@ -64,7 +68,7 @@ TEST(GatherRowsTest, OddAddressesKeepToTheirRows) {
   const Tensor device_src = gpu.Upload(DType::kU8, src, {100});
   const Tensor ids = gpu.Upload(DType::kI32, std::vector<int32_t>{2, 0}, {2});
   for (int64_t shift = 0; shift < 17; ++shift) {
-    const Tensor out = gpu.New(DType::kU8, {64});
+    const Tensor out = gpu.Filled(DType::kU8, {64});
     Must(cuda::LaunchGatherRows(
         {device_src.as<uint8_t>() + shift, ids.as<int32_t>(),
          out.as<uint8_t>() + shift, 2, 16},
@@ -137,8 +141,10 @@ class CombineRowsTest : public testing::Test {
 };
 
 TEST_F(CombineRowsTest, RandomShapesMatchTheReferenceInEveryBatch) {
+  ShapeCount shapes;
   for (uint64_t seed = 0; seed < 36; ++seed) {
     Fill(seed);
+    shapes.Add(num_tokens_, {top_k_, hidden_, bf16_});
     SCOPED_TRACE(testing::Message() << "T " << num_tokens_ << " K " << top_k_
                                     << " H " << hidden_ << " bf16 " << bf16_);
     const std::vector<float> result = Run(0, num_tokens_);
@@ -156,6 +162,7 @@ TEST_F(CombineRowsTest, RandomShapesMatchTheReferenceInEveryBatch) {
                 "");
     }
   }
+  shapes.Check();
 }
 
 // The element-wise kernel gives the bits of the vectorised one.

@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/gpu.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_ops.h"
 
 namespace octet::test {
@@ -39,6 +40,7 @@ class RouterTest : public testing::Test {
 // E below, at and above a warp and a power of two; K beyond a warp; ties.
 TEST_F(RouterTest, RandomShapesMatchTheReference) {
   const int64_t experts[] = {1, 3, 4, 7, 8, 16, 31, 32, 33, 60, 128, 200};
+  ShapeCount shapes;
   for (uint64_t seed = 0; seed < 36; ++seed) {
     Random random(seed);
     const int64_t num_experts = experts[random.Integer(0, 11)];
@@ -48,6 +50,7 @@ TEST_F(RouterTest, RandomShapesMatchTheReference) {
     const int64_t num_rows = seed == 0   ? 0
                              : seed == 1 ? 1
                                          : random.Integer(1, 40);
+    shapes.Add(num_rows, {num_experts, top_k});
     SCOPED_TRACE(testing::Message()
                  << "T " << num_rows << " E " << num_experts << " K " << top_k);
     std::vector<float> logits = random.Floats(num_rows * num_experts, 4.0f);
@@ -67,6 +70,7 @@ TEST_F(RouterTest, RandomShapesMatchTheReference) {
       }
     }
   }
+  shapes.Check();
 }
 
 TEST_F(RouterTest, TheLowerIdWinsAndZerosAreEqual) {

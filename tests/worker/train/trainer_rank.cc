@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "tests/worker/train/scripted_pass.h"
+#include "worker/model/training_batch.h"
 
 namespace octet::test {
 namespace {
@@ -97,7 +98,7 @@ absl::Status TrainerRank::Accumulate(int64_t num_slots, uint64_t seed) {
   for (int64_t i = 0; i < num_slots; ++i) {
     tokens[i] = 3 + (plan.first_slot + i) % 3;
   }
-  plan.rank_begin = AssignSlots(tokens, communicator_->size());
+  plan.rank_begin = SplitSlots(tokens, communicator_->size());
   GradientSink& sink = trainer_->Begin(plan);
   OCTET_RETURN_IF_ERROR(FillSink(*backend_, trainer_->parameters(), *placement_,
                                  communicator_->rank(), plan, seed, dtype_,

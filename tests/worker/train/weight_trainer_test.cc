@@ -15,6 +15,7 @@
 #include "tests/support/ranks.h"
 #include "tests/worker/train/scripted_pass.h"
 #include "tests/worker/train/trainer_rank.h"
+#include "worker/model/training_batch.h"
 
 namespace octet {
 namespace {
@@ -215,7 +216,7 @@ TEST(WeightTrainerTest, GradientThatIsNotFiniteChangesNothing) {
                                                         c.dtype, c.request));
           OCTET_ASSIGN_OR_RETURN(const Values before, rank->Values());
           SlotPlan plan;
-          plan.rank_begin = AssignSlots({7, 7, 7}, num_ranks);
+          plan.rank_begin = SplitSlots({7, 7, 7}, num_ranks);
           WeightTrainer& trainer = rank->trainer();
           GradientSink& sink = trainer.Begin(plan);
           // The last rank computes slot 2.

@@ -57,14 +57,13 @@ class Liar final : public Communicator {
 };
 
 // Rank 1's GPU does `work` before it comes to the dispatch that its host has
-// entered in time.
+// entered in time, and of which it sends `bytes` to everybody.
 absl::Status DispatchBehind(Communicator& comm, absl::Duration timeout,
-                            cudaHostFn_t work) {
-  if (comm.rank() == 1) {
-    cudaLaunchHostFunc(static_cast<OnDevice&>(comm).stream().get(), work,
-                       nullptr);
-  }
-  return FailingDispatch(comm, timeout, 64, 64);
+                            cudaHostFn_t work, int64_t bytes = 64) {
+  if (comm.rank() != 1) return FailingDispatch(comm, timeout, 64, 64);
+  cudaLaunchHostFunc(static_cast<OnDevice&>(comm).stream().get(), work,
+                     nullptr);
+  return FailingDispatch(comm, timeout, 64, bytes);
 }
 
 absl::Status NegativeSize(Communicator& comm) {
@@ -116,6 +115,12 @@ const std::map<std::string, Scenario>& Scenarios() {
                       absl::Seconds(1), [] { raise(SIGSTOP); }, 64)},
       {"sizes", unequal},
       {"lie", unequal},
+      {"lie_late",
+       [](Communicator& comm) {
+         return DispatchBehind(
+             comm, absl::Seconds(10),
+             [](void*) { absl::SleepFor(absl::Milliseconds(500)); }, 68);
+       }},
       {"gpu_late",
        [](Communicator& comm) {
          return DispatchBehind(comm, absl::Milliseconds(500),
@@ -152,7 +157,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> NewRank(
 }  // namespace octet
 
 int main(int argc, char** argv) {
-  const bool lies = argc > 1 && std::string(argv[1]) == "lie";
+  const bool lies = argc > 1 && std::string(argv[1]).starts_with("lie");
   return octet::test::FailureMain(
       argc, argv,
       [lies](octet::MpiEnvironment& environment) {

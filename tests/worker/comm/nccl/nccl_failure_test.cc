@@ -57,17 +57,21 @@ TEST(NcclFailureTest, UnequalSizesAreNamedOnEveryRank) {
   }
 }
 
-// Sizes that only NCCL sees: the receiver has its error, the others hear it.
+// Sizes that only NCCL sees, before or after the group is on the stream: the
+// receiver has its error, the others hear it.
 TEST(NcclFailureTest, AsynchronousErrorOfNccl) {
-  const JobResult job = RunJob("lie");
-  const RankResult& receiver = job.ranks[3];
-  EXPECT_EQ(receiver.code, "INTERNAL");
-  EXPECT_THAT(receiver.message, HasSubstr(kDispatch));
-  EXPECT_THAT(receiver.message, HasSubstr("from rank 1, which sends 68"));
-  for (const RankResult& rank : job.ranks) {
-    EXPECT_EQ(rank.poisoned, "poisoned");
-    EXPECT_THAT(rank.code, AnyOf("INTERNAL", "UNAVAILABLE"));
-    EXPECT_THAT(rank.message, HasSubstr("which sends 68"));
+  for (const char* scenario : {"lie", "lie_late"}) {
+    SCOPED_TRACE(scenario);
+    const JobResult job = RunJob(scenario);
+    const RankResult& receiver = job.ranks[3];
+    EXPECT_EQ(receiver.code, "INTERNAL");
+    EXPECT_THAT(receiver.message, HasSubstr(kDispatch));
+    EXPECT_THAT(receiver.message, HasSubstr("from rank 1, which sends 68"));
+    for (const RankResult& rank : job.ranks) {
+      EXPECT_EQ(rank.poisoned, "poisoned");
+      EXPECT_THAT(rank.code, AnyOf("INTERNAL", "UNAVAILABLE"));
+      EXPECT_THAT(rank.message, HasSubstr("which sends 68"));
+    }
   }
 }
 

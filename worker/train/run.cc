@@ -1,0 +1,231 @@
+#include "worker/train/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "worker/checkpoint/peft_adapter.h"
+#include "worker/comm/group_messages.h"
+#include "worker/train/refusal.h"
+#include "worker/train/run_messages.h"
+
+namespace octet {
+namespace {
+
+// More than any host's memory holds of activations.
+constexpr int64_t kMostRankTokens = 1 << 20;
+
+OpInfo RunOp(absl::string_view operation, int64_t step_id) {
+  OpInfo op;
+  op.operation = operation;
+  op.step_id = step_id;
+  return op;
+}
+
+absl::StatusOr<std::unique_ptr<PeftAdapter>> OpenAdapter(
+    const v1::CreateRunRequest& request) {
+  if (request.lora().init_from().empty()) {
+    return std::unique_ptr<PeftAdapter>();
+  }
+  return PeftAdapter::Open(request.lora().init_from());
+}
+
+absl::Status CheckAdapter(const PeftAdapter& adapter,
+                          const ParameterSet& parameters) {
+  std::vector<PeftAdapter::Expected> expected;
+  for (const Parameter& parameter : parameters.parameters()) {
+    expected.push_back({parameter.name, parameter.shape()});
+  }
+  return adapter.Check(expected);
+}
+
+double SecondsSince(absl::Time begin) {
+  return absl::ToDoubleSeconds(absl::Now() - begin);
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const RankModel& model,
+                         const TrainingEnvironment& environment,
+                         v1::CreateRunRequest request)
+    : model_(model), environment_(environment), request_(std::move(request)) {}
+
+absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
+    const RankModel& model, const TrainingEnvironment& environment,
+    const v1::CreateRunRequest& request, int64_t step_id) {
+  // Files may differ from rank to rank, so ranks agree on what they found.
+  std::unique_ptr<PeftAdapter> adapter;
+  std::optional<ParameterSet> parameters;
+  v1::CreateRunRequest resolved;
+  const auto resolve = [&]() -> absl::Status {
+    OCTET_ASSIGN_OR_RETURN(adapter, OpenAdapter(request));
+    OCTET_ASSIGN_OR_RETURN(resolved, ResolveRequest(request, adapter.get()));
+    OCTET_ASSIGN_OR_RETURN(parameters,
+                           ParameterSet::Create(*model.config, resolved));
+    if (adapter == nullptr) return absl::OkStatus();
+    return CheckAdapter(*adapter, *parameters);
+  };
+  OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, resolve(),
+                                      RunOp("create run", step_id)));
+  std::unique_ptr<TrainingRun> run(
+      new TrainingRun(model, environment, std::move(resolved)));
+  const TrainingPassOptions options =
+      ToPassOptions(run->request_, *parameters, *model.config);
+  OCTET_RETURN_IF_ERROR(run->PlanMemoryOfGroup(*parameters, options, step_id));
+  const auto make_pass = [&]() -> absl::Status {
+    OCTET_ASSIGN_OR_RETURN(
+        run->pass_,
+        TrainingPass::Create(model.backend, model.communicator, *model.config,
+                             model.placement, model.weights, options));
+    return absl::OkStatus();
+  };
+  OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, make_pass(),
+                                      RunOp("create run", step_id)));
+  OCTET_ASSIGN_OR_RETURN(
+      run->trainer_,
+      WeightTrainer::Create(model, *std::move(parameters), run->request_,
+                            adapter.get(), step_id));
+  return run;
+}
+
+// Fixes max_rank_tokens and makes the plan, on all ranks alike.
+absl::Status TrainingRun::PlanMemoryOfGroup(const ParameterSet& parameters,
+                                            const TrainingPassOptions& options,
+                                            int64_t step_id) {
+  const OpInfo op = RunOp("plan memory", step_id);
+  const ShardMap shards(parameters, *model_.placement);
+  int64_t tokens = request_.max_rank_tokens();
+  if (tokens == 0) {
+    const absl::StatusOr<int64_t> fit =
+        TokensThatFit(model_, parameters, shards, options, environment_.memory,
+                      kMostRankTokens);
+    OCTET_RETURN_IF_ERROR(
+        AgreeOnStatus(*model_.communicator, fit.status(), op));
+    int64_t least = -*fit;
+    OCTET_RETURN_IF_ERROR(model_.communicator->AllReduceI64(
+        absl::MakeSpan(&least, 1), ReduceOp::kMax, op));
+    tokens = -least;
+  }
+  const v1::RankMemoryPlan plan = PlanMemory(
+      model_, parameters, shards, options, environment_.memory, tokens);
+  OCTET_RETURN_IF_ERROR(
+      AgreeOnStatus(*model_.communicator, CheckFits(plan, tokens), op));
+  request_.set_max_rank_tokens(tokens);
+  OCTET_ASSIGN_OR_RETURN(
+      const std::vector<std::string> plans,
+      GatherMessages(*model_.communicator, plan.SerializeAsString(), op));
+  for (const std::string& text : plans) {
+    if (!memory_.emplace_back().ParseFromString(text)) {
+      return absl::InternalError("a rank sent what is not a memory plan");
+    }
+  }
+  return absl::OkStatus();
+}
+
+v1::Run TrainingRun::Describe() const {
+  v1::Run run;
+  run.set_run_id(request_.run_id());
+  run.set_state(v1::RUN_STATE_OPEN);
+  *run.mutable_config() = request_;
+  run.set_optimizer_steps(trainer_->optimizer().num_steps());
+  run.set_pending_slots(trainer_->pending_slots());
+  run.set_trainable_parameters(trainer_->parameters().num_trainable());
+  run.set_total_parameters(trainer_->parameters().num_total());
+  run.mutable_memory()->Assign(memory_.begin(), memory_.end());
+  return run;
+}
+
+absl::StatusOr<TrainingBatch> TrainingRun::CheckedBatch(
+    const google::protobuf::RepeatedPtrField<v1::TrainingSlot>& slots,
+    const google::protobuf::RepeatedPtrField<v1::SlotRoutes>& routes) const {
+  OCTET_ASSIGN_OR_RETURN(TrainingBatch batch,
+                         ToBatch(slots, routes, *model_.config));
+  OCTET_RETURN_IF_ERROR(CheckTrainingBatch(batch, *model_.config));
+  std::vector<int64_t> slot_tokens;
+  for (const TrainingSlotInput& slot : batch.slots) {
+    slot_tokens.push_back(slot.num_tokens());
+  }
+  const int num_ranks = model_.communicator->size();
+  batch.rank_slots = SplitSlots(slot_tokens, num_ranks);
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    int64_t tokens = 0;
+    for (int64_t s = batch.rank_slots[rank]; s < batch.rank_slots[rank + 1];
+         ++s) {
+      tokens += slot_tokens[s];
+    }
+    if (tokens > request_.max_rank_tokens()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slots give rank ", rank, " ", tokens,
+                       " tokens, expected at most the run's max_rank_tokens, ",
+                       request_.max_rank_tokens()));
+    }
+  }
+  return batch;
+}
+
+absl::StatusOr<v1::ForwardResponse> TrainingRun::Forward(
+    const v1::ForwardRequest& request, int64_t step_id) {
+  OCTET_ASSIGN_OR_RETURN(const TrainingBatch batch,
+                         CheckedBatch(request.slots(), {}));
+  const absl::StatusOr<PassResult> result = pass_->Forward(step_id, batch);
+  if (!result.ok()) return EndsGroup(result.status());
+  return ToResponse(*result, *model_.config, request.return_logprobs());
+}
+
+absl::StatusOr<v1::ForwardResponse> TrainingRun::ForwardBackward(
+    const v1::ForwardBackwardRequest& request, int64_t step_id) {
+  if (!(request.loss_scale() >= 0 && std::isfinite(request.loss_scale()))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("loss_scale is ", request.loss_scale(),
+                     ", expected 0 (meaning 1) or more, and finite"));
+  }
+  OCTET_ASSIGN_OR_RETURN(TrainingBatch batch,
+                         CheckedBatch(request.slots(), request.routes()));
+  batch.loss_scale = request.loss_scale() == 0 ? 1 : request.loss_scale();
+  batch.first_sink_slot = trainer_->pending_slots();
+  batch.first_run_slot = run_slots_;
+  const absl::Time begin = absl::Now();
+  GradientSink& sink =
+      trainer_->Begin({batch.first_sink_slot, batch.rank_slots});
+  const absl::StatusOr<PassResult> result =
+      pass_->ForwardBackward(step_id, batch, sink);
+  if (!result.ok()) return EndsGroup(result.status());
+  const absl::Time reduce = absl::Now();
+  OCTET_RETURN_IF_ERROR(EndsGroup(trainer_->Finish(step_id)));
+  run_slots_ += static_cast<int64_t>(batch.slots.size());
+  v1::ForwardResponse response =
+      ToResponse(*result, *model_.config, request.return_logprobs());
+  response.mutable_seconds()->set_reduction(SecondsSince(reduce));
+  response.mutable_seconds()->set_total(SecondsSince(begin));
+  return response;
+}
+
+absl::StatusOr<v1::OptimStepResponse> TrainingRun::OptimStep(
+    const v1::OptimStepRequest& request, int64_t step_id) {
+  OCTET_RETURN_IF_ERROR(CheckAdamW(request.adamw()));
+  const absl::Time begin = absl::Now();
+  const absl::StatusOr<StepOutcome> outcome =
+      trainer_->Step(request.adamw(), step_id);
+  if (!outcome.ok()) return EndsGroup(outcome.status());
+  v1::OptimStepResponse response;
+  response.set_step(trainer_->optimizer().num_steps());
+  response.set_grad_norm(outcome->grad_norm);
+  response.set_skipped(!outcome->not_finite.empty());
+  response.set_not_finite(outcome->not_finite);
+  response.mutable_seconds()->set_optimizer(SecondsSince(begin));
+  response.mutable_seconds()->set_total(SecondsSince(begin));
+  return response;
+}
+
+absl::StatusOr<v1::ZeroGradResponse> TrainingRun::ZeroGrad(
+    const v1::ZeroGradRequest& /*request*/) {
+  trainer_->ZeroGrad();
+  return v1::ZeroGradResponse();
+}
+
+}  // namespace octet
