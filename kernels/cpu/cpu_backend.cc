@@ -143,7 +143,8 @@ class CpuBackend : public Backend {
                            Stream& stream) override {
     OCTET_RETURN_IF_ERROR(CheckStream(stream));
     OCTET_RETURN_IF_ERROR(CheckMatrices(w));
-    return cpu::GroupedGemm(x, w, row_offsets, out, gemm_);
+    return cpu::GroupedGemm(x, w, row_offsets, /*accumulate=*/false, out,
+                            gemm_);
   }
   absl::Status GroupedGemmSwiGlu(ConstTensor x,
                                  absl::Span<const PackedMatrix* const> w13,

@@ -12,49 +12,14 @@
 #define OCTET_KERNELS_CPU_GEMM_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/aligned_memory.h"
-#include "kernels/cpu/gemm_kernels.h"
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/gemm_workspace.h"
 #include "kernels/tensor.h"
 
 namespace octet::cpu {
-
-// What the products need besides their operands: kernels, threads, and scratch
-// memory that is kept between calls. Used by one call at a time.
-class GemmWorkspace {
- public:
-  // REQUIRES: `isa` is in SupportedIsas(). The pool must outlive the workspace.
-  GemmWorkspace(Isa isa, ThreadPool* pool);
-  // With given kernels, for tests.
-  GemmWorkspace(const GemmKernels& f32, const GemmKernels& bf16,
-                const EpilogueKernels& epilogue, ThreadPool* pool);
-
-  ThreadPool& pool() { return *pool_; }
-  const GemmKernels& kernels(DType dtype) const {
-    return dtype == DType::kF32 ? f32_ : bf16_;
-  }
-  const EpilogueKernels& epilogue() const { return epilogue_; }
-
-  // At least num_bytes, contents undefined, valid until the next call.
-  absl::StatusOr<std::byte*> PackedRows(size_t num_bytes);
-  // The same for each thread of the pool.
-  absl::Status ReserveSums(size_t num_bytes);
-  float* Sums(int thread) { return static_cast<float*>(sums_[thread].data()); }
-
- private:
-  const GemmKernels& f32_;
-  const GemmKernels& bf16_;
-  const EpilogueKernels& epilogue_;
-  ThreadPool* const pool_;
-  AlignedMemory packed_rows_;
-  std::vector<AlignedMemory> sums_;
-};
 
 // The matrices are CpuPackedMatrix (packed_matrix.h).
 
@@ -64,11 +29,11 @@ absl::Status Gemm(ConstTensor x, const PackedMatrix& w, bool accumulate,
                   Tensor out, GemmWorkspace& workspace);
 
 // Rows [row_offsets[g], row_offsets[g + 1]) of x multiply w[g]. row_offsets has
-// w.size() + 1 rising entries; all w are [n, k]. x [T, k]; out [T, n] f32 or
-// bf16. Empty groups cost nothing.
+// w.size() + 1 rising entries; all w are [n, k]. x [T, k]; out [T, n] f32, or
+// bf16 when not accumulating. Empty groups cost nothing.
 absl::Status GroupedGemm(ConstTensor x, absl::Span<const PackedMatrix* const> w,
-                         absl::Span<const int64_t> row_offsets, Tensor out,
-                         GemmWorkspace& workspace);
+                         absl::Span<const int64_t> row_offsets, bool accumulate,
+                         Tensor out, GemmWorkspace& workspace);
 
 // out = silu(x W1^T) * (x W3^T), silu(a) = a / (1 + exp(-a)), with w13[g]
 // [2F, k]: rows [0, F) are W1's, rows [F, 2F) are W3's. out [T, F] f32 or bf16.

@@ -35,6 +35,27 @@ inline void PackRowsForTiles(const void* x, int rows, int64_t k, int64_t steps,
   }
 }
 
+// Tile by tile, which stays in the first-level cache while its columns are
+// written as rows.
+inline void PackColumnsForTiles(const ColumnSource& source, int64_t steps,
+                                std::byte* a) {
+  const int tiles = (source.columns + kTileRows - 1) / kTileRows;
+  const uint16_t* x = static_cast<const uint16_t*>(source.data);
+  uint16_t* to = reinterpret_cast<uint16_t*>(a);
+  for (int64_t begin = 0; begin < 2 * steps; begin += kAmxTileK) {
+    for (int tile = 0; tile < tiles; ++tile, to += kTileRows * kAmxTileK) {
+      for (int i = 0; i < kAmxTileK; ++i) {
+        const int64_t row = begin + i;
+        for (int c = 0; c < kTileRows; ++c) {
+          const int column = tile * kTileRows + c;
+          const bool inside = row < source.rows && column < source.columns;
+          to[c * kAmxTileK + i] = inside ? x[row * source.stride + column] : 0;
+        }
+      }
+    }
+  }
+}
+
 // Tiles 0-3 are the sums [row tile][column tile], 4-5 rows of x, 6-7 columns of
 // W.
 template <class Tiles, bool kTwo>
@@ -105,6 +126,7 @@ constexpr GemmKernels AmxKernels(const char* name) {
                      .row_quantum = kTileRows,
                      .a_step_bytes = 4,
                      .pack_rows = &PackRowsForTiles,
+                     .pack_columns = &PackColumnsForTiles,
                      .begin = &Tiles::Configure,
                      .end = &Tiles::Release,
                      .multiply = &MultiplyAmx<Tiles>};

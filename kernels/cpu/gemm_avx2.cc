@@ -4,9 +4,10 @@
 
 namespace octet::cpu {
 
-const GemmKernels kAvx2F32Kernels = MakeKernels<F32Op>("avx2", &PackRowsF32);
+const GemmKernels kAvx2F32Kernels =
+    MakeKernels<F32Op>("avx2", &PackRowsF32, &ColumnsF32);
 const GemmKernels kAvx2Bf16Kernels =
-    MakeKernels<WidenOp>("avx2", &PackRowsWiden);
+    MakeKernels<WidenOp>("avx2", &PackRowsWiden, &ColumnsWiden);
 const EpilogueKernels kAvx2Epilogue = {&SiluMul, &ToBf16};
 
 }  // namespace octet::cpu

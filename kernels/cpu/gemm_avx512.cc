@@ -5,9 +5,9 @@
 namespace octet::cpu {
 
 const GemmKernels kAvx512F32Kernels =
-    MakeKernels<F32Op>("avx512", &PackRowsF32);
+    MakeKernels<F32Op>("avx512", &PackRowsF32, &ColumnsF32);
 const GemmKernels kAvx512Bf16Kernels =
-    MakeKernels<WidenOp>("avx512", &PackRowsWiden);
+    MakeKernels<WidenOp>("avx512", &PackRowsWiden, &ColumnsWiden);
 const EpilogueKernels kAvx512Epilogue = {&SiluMul, &ToBf16};
 
 }  // namespace octet::cpu

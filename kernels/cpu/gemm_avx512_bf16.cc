@@ -33,6 +33,6 @@ struct DotOp {
 }  // namespace
 
 const GemmKernels kAvx512DotBf16Kernels =
-    MakeKernels<DotOp>("avx512_bf16", &PackRowsPairs);
+    MakeKernels<DotOp>("avx512_bf16", &PackRowsPairs, &ColumnsPairs);
 
 }  // namespace octet::cpu

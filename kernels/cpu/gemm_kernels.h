@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/panel_kernels.h"
 #include "kernels/dtype.h"
 
 namespace octet::cpu {
@@ -40,6 +41,8 @@ struct GemmKernels {
   // `steps` steps, zero beyond k and beyond rows.
   void (*pack_rows)(const void* x, int rows, int64_t k, int64_t steps,
                     std::byte* a);
+  // The same for x given by its transpose: source.columns rows.
+  void (*pack_columns)(const ColumnSource& source, int64_t steps, std::byte* a);
   // Around the products of a work item, on the thread that runs them.
   void (*begin)();
   void (*end)();

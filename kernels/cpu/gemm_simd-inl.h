@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/column_pack-inl.h"
 #include "kernels/cpu/gemm_kernels.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -237,6 +238,20 @@ inline void PackRowsPairs(const void* x, int rows, int64_t k, int64_t steps,
   });
 }
 
+// The same from columns: the rows of A are source.columns.
+inline void ColumnsF32(const ColumnSource& source, int64_t steps,
+                       std::byte* a) {
+  PackColumnsF32(source, source.columns, steps, reinterpret_cast<float*>(a));
+}
+inline void ColumnsWiden(const ColumnSource& source, int64_t steps,
+                         std::byte* a) {
+  PackColumnsWiden(source, source.columns, steps, reinterpret_cast<float*>(a));
+}
+inline void ColumnsPairs(const ColumnSource& source, int64_t steps,
+                         std::byte* a) {
+  PackColumnsPairs(source, source.columns, steps, reinterpret_cast<float*>(a));
+}
+
 inline void Nothing() {}
 
 // ---- elementwise
@@ -255,14 +270,16 @@ inline void ToBf16(const float* from, BF16* to, int64_t count) {
 }
 
 template <class Op>
-constexpr GemmKernels MakeKernels(const char* name,
-                                  decltype(GemmKernels::pack_rows) pack) {
+constexpr GemmKernels MakeKernels(
+    const char* name, decltype(GemmKernels::pack_rows) pack_rows,
+    decltype(GemmKernels::pack_columns) pack_columns) {
   return GemmKernels{.name = name,
                      .max_rows = kMaxRows,
                      .one_pass_rows = kMaxWholePanelSums / kPanelVectors,
                      .row_quantum = 1,
                      .a_step_bytes = 4 * Op::kWords,
-                     .pack_rows = pack,
+                     .pack_rows = pack_rows,
+                     .pack_columns = pack_columns,
                      .begin = &Nothing,
                      .end = &Nothing,
                      .multiply = &Multiply<Op>};

@@ -13,12 +13,6 @@ namespace {
 constexpr int64_t kTileSteps = 16;  // rows of an AMX tile of weights
 constexpr int64_t kBlock = 64;      // inputs per visit of a row: stays in L1
 
-int64_t StepsOf(DType dtype, int64_t k) {
-  if (dtype == DType::kF32) return k;
-  const int64_t pairs = (k + 1) / 2;
-  return (pairs + kTileSteps - 1) / kTileSteps * kTileSteps;
-}
-
 // Elements between inputs k and k + 1 of one output in a panel.
 struct F32Place {
   using Element = float;
@@ -96,6 +90,12 @@ void PackAs(CpuPackedMatrix& matrix, int64_t row_begin, ConstTensor rows) {
 
 }  // namespace
 
+int64_t PanelSteps(DType dtype, int64_t k) {
+  if (dtype == DType::kF32) return k;
+  const int64_t pairs = (k + 1) / 2;
+  return (pairs + kTileSteps - 1) / kTileSteps * kTileSteps;
+}
+
 CpuPackedMatrix::CpuPackedMatrix(DType dtype, int64_t n, int64_t k,
                                  int64_t num_panels, int64_t num_steps,
                                  AlignedMemory memory)
@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<CpuPackedMatrix>> CpuPackedMatrix::Create(
     DType dtype, int64_t n, int64_t k) {
   OCTET_RETURN_IF_ERROR(CheckPackedMatrix(dtype, n, k));
   const int64_t num_panels = (n + kPanelOutputs - 1) / kPanelOutputs;
-  const int64_t num_steps = StepsOf(dtype, k);
+  const int64_t num_steps = PanelSteps(dtype, k);
   // Below 2^26 * 2^31 * 2^7: no overflow of size_t.
   const size_t num_bytes =
       static_cast<size_t>(num_panels) * num_steps * kStepBytes;

@@ -26,6 +26,9 @@ namespace octet::cpu {
 inline constexpr int64_t kPanelOutputs = 32;
 inline constexpr int64_t kStepBytes = 128;
 
+// Steps of a panel with k inputs of `dtype`.
+int64_t PanelSteps(DType dtype, int64_t k);
+
 // Thread-compatible: any number of readers, or one writer.
 class CpuPackedMatrix : public PackedMatrix {
  public:

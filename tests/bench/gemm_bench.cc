@@ -116,7 +116,7 @@ class Bench {
                             Tensor(h.data(), dtype_, {total, kFfn}), workspace_)
               .ok());
       OCTET_CHECK(GroupedGemm(ConstTensor(h.data(), dtype_, {total, kFfn}), w2,
-                              offsets,
+                              offsets, false,
                               Tensor(y.data(), DType::kF32, {total, kHidden}),
                               workspace_)
                       .ok());

@@ -31,8 +31,10 @@ class GemmBitsTest : public testing::TestWithParam<GemmPath> {
     ThreadPool pool(num_threads);
     GemmWorkspace workspace = GetParam().Workspace(&pool);
     Matrix out(x.dtype(), x.dim(0), swiglu ? w[0]->n() / 2 : w[0]->n());
-    const auto product = swiglu ? &cpu::GroupedGemmSwiGlu : &cpu::GroupedGemm;
-    EXPECT_TRUE(product(x, w, row_offsets, out.MutableView(), workspace).ok());
+    const Tensor to = out.MutableView();
+    EXPECT_TRUE((swiglu ? GroupedGemmSwiGlu(x, w, row_offsets, to, workspace)
+                        : GroupedGemm(x, w, row_offsets, false, to, workspace))
+                    .ok());
     return out;
   }
 };

@@ -125,7 +125,7 @@ TEST_P(GemmTest, GroupsMatchTheReference) {
       const Matrix x = Matrix::Random(dtype, rows, 77, 5);
       Matrix out(DType::kF32, rows, 45);
       ASSERT_TRUE(GroupedGemm(x.View(), groups.pointers, groups.row_offsets,
-                              out.MutableView(), workspace_)
+                              false, out.MutableView(), workspace_)
                       .ok());
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t c = 0; c < 45; ++c) {
@@ -168,9 +168,12 @@ TEST_P(GemmTest, Bf16OutputIsTheRoundedF32Output) {
     const Matrix x = Matrix::Random(dtype, 25, 64, 8);
     const auto run = [&](bool swiglu, DType out_dtype) {
       Matrix out(out_dtype, 25, swiglu ? 45 : 90);
-      const auto product = swiglu ? &cpu::GroupedGemmSwiGlu : &cpu::GroupedGemm;
-      EXPECT_TRUE(product(x.View(), groups.pointers, groups.row_offsets,
-                          out.MutableView(), workspace_)
+      const Tensor to = out.MutableView();
+      EXPECT_TRUE((swiglu
+                       ? GroupedGemmSwiGlu(x.View(), groups.pointers,
+                                           groups.row_offsets, to, workspace_)
+                       : GroupedGemm(x.View(), groups.pointers,
+                                     groups.row_offsets, false, to, workspace_))
                       .ok());
       return out;
     };

@@ -11,16 +11,17 @@ namespace octet::test {
 std::vector<GemmPath> AllGemmPaths() {
   std::vector<GemmPath> paths;
   for (cpu::Isa isa : cpu::SupportedIsas()) {
-    paths.push_back({std::string(cpu::Name(isa)),
-                     &cpu::GemmKernelsFor(isa, DType::kF32),
-                     &cpu::GemmKernelsFor(isa, DType::kBF16),
-                     &cpu::EpilogueKernelsFor(isa)});
+    paths.push_back(
+        {std::string(cpu::Name(isa)), &cpu::GemmKernelsFor(isa, DType::kF32),
+         &cpu::GemmKernelsFor(isa, DType::kBF16), &cpu::EpilogueKernelsFor(isa),
+         &cpu::PanelKernelsFor(isa)});
   }
   static const cpu::GemmKernels software =
       cpu::AmxKernels<cpu::SoftwareTiles>("amx_software");
   const cpu::Isa best = cpu::BestIsa();
   paths.push_back({"amx_software", &cpu::GemmKernelsFor(best, DType::kF32),
-                   &software, &cpu::EpilogueKernelsFor(best)});
+                   &software, &cpu::EpilogueKernelsFor(best),
+                   &cpu::PanelKernelsFor(best)});
   return paths;
 }
 

@@ -22,9 +22,10 @@ struct GemmPath {
   const cpu::GemmKernels* f32;
   const cpu::GemmKernels* bf16;
   const cpu::EpilogueKernels* epilogue;
+  const cpu::PanelKernels* panels;
 
   cpu::GemmWorkspace Workspace(cpu::ThreadPool* pool) const {
-    return cpu::GemmWorkspace(*f32, *bf16, *epilogue, pool);
+    return cpu::GemmWorkspace(*f32, *bf16, *epilogue, *panels, pool);
   }
 };
 std::vector<GemmPath> AllGemmPaths();

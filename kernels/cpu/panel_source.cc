@@ -1,0 +1,66 @@
+#include "kernels/cpu/panel_source.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/isa.h"
+
+namespace octet::cpu {
+namespace {
+
+constexpr int64_t kTile = kPanelOutputs;  // outputs and inputs
+
+int64_t InputsPerStep(DType dtype) { return dtype == DType::kF32 ? 1 : 2; }
+
+}  // namespace
+
+const PanelKernels& PanelKernelsFor(Isa isa) {
+  return isa == Isa::kAvx2 ? kAvx2Panels : kAvx512Panels;
+}
+
+const std::byte* WeightPanels::Block(int group, int64_t panel, int64_t step,
+                                     int64_t /*steps*/,
+                                     std::byte* /*scratch*/) const {
+  return At(group).panel(panel) + step * kStepBytes;
+}
+
+const std::byte* TransposedWeightPanels::Block(int group, int64_t panel,
+                                               int64_t step, int64_t steps,
+                                               std::byte* scratch) const {
+  const auto& w = static_cast<const CpuPackedMatrix&>(*w_[group]);
+  const int64_t per_step = InputsPerStep(w.dtype());
+  const int64_t tile_bytes = kTile / per_step * kStepBytes;
+  const int inputs = static_cast<int>(std::min(kTile, w.k() - panel * kTile));
+  for (int64_t done = 0; done < steps; done += kTile / per_step) {
+    const int64_t source_panel = (step + done) * per_step / kTile;
+    const std::byte* from = w.panel(source_panel) + panel * tile_bytes;
+    std::byte* to = scratch + done * kStepBytes;
+    if (w.dtype() == DType::kF32) {
+      kernels_.transpose_f32(from, inputs, to);
+    } else {
+      kernels_.transpose_bf16(from, to);
+    }
+  }
+  return scratch;
+}
+
+const std::byte* ActivationPanels::Block(int /*group*/, int64_t panel,
+                                         int64_t step, int64_t steps,
+                                         std::byte* scratch) const {
+  const int64_t width = x_.dim(1);
+  const int64_t column = panel * kPanelOutputs;
+  const int64_t row = step * InputsPerStep(x_.dtype());
+  ColumnSource source;
+  source.data = static_cast<const std::byte*>(x_.data()) +
+                (row * width + column) * SizeOf(x_.dtype());
+  source.stride = width;
+  source.columns = static_cast<int>(std::min(kPanelOutputs, width - column));
+  source.rows = x_.dim(0) - row;
+  if (x_.dtype() == DType::kF32) {
+    kernels_.fill_f32(source, steps, scratch);
+  } else {
+    kernels_.fill_bf16(source, steps, scratch);
+  }
+  return scratch;
+}
+
+}  // namespace octet::cpu
