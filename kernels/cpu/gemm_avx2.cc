@@ -8,6 +8,6 @@ const GemmKernels kAvx2F32Kernels =
     MakeKernels<F32Op>("avx2", &PackRowsF32, &ColumnsF32);
 const GemmKernels kAvx2Bf16Kernels =
     MakeKernels<WidenOp>("avx2", &PackRowsWiden, &ColumnsWiden);
-const EpilogueKernels kAvx2Epilogue = {&SiluMul, &ToBf16};
+const EpilogueKernels kAvx2Epilogue = {&SiluMul, &ToBf16, &Stream, &StreamEnd};
 
 }  // namespace octet::cpu

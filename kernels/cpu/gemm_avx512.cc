@@ -8,6 +8,7 @@ const GemmKernels kAvx512F32Kernels =
     MakeKernels<F32Op>("avx512", &PackRowsF32, &ColumnsF32);
 const GemmKernels kAvx512Bf16Kernels =
     MakeKernels<WidenOp>("avx512", &PackRowsWiden, &ColumnsWiden);
-const EpilogueKernels kAvx512Epilogue = {&SiluMul, &ToBf16};
+const EpilogueKernels kAvx512Epilogue = {&SiluMul, &ToBf16, &Stream,
+                                         &StreamEnd};
 
 }  // namespace octet::cpu

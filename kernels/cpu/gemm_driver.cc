@@ -14,11 +14,18 @@ namespace {
 constexpr size_t kWholeChunkBytes = size_t{256} << 10;
 // How far ahead of the products a panel is fetched from memory.
 constexpr int64_t kPrefetchBytes = 8192;
+// Panels of a small chunk that are stored together: whole cache lines side by
+// side, where memory is the limit. One where weights stream past.
+constexpr int64_t kFilledGroup = 8;
+// An f32 result larger than this is written past the caches.
+constexpr size_t kStreamOutBytes = size_t{4} << 20;
+// Rows of `out` fetched ahead where it is added to.
+constexpr int64_t kOutRowsAhead = 8;
 // Below this, packing rows is not worth waking threads for.
 constexpr size_t kSerialPackBytes = size_t{64} << 10;
 
 // Steps of columns that are packed at a time; whole tiles of AMX.
-constexpr int64_t kColumnSteps = 64;
+constexpr int64_t kColumnSteps = 16;
 
 // Rows that a block takes in A.
 int64_t PaddedRows(const GemmKernels& kernels, const RowBlock& block) {
@@ -38,7 +45,9 @@ class Runner {
         workspace_(workspace),
         kernels_(workspace.kernels(call.a.dtype())),
         num_steps_(call.panels->num_steps()),
-        width_(call.out.dim(1)) {}
+        width_(call.out.dim(1)),
+        streams_out_(call.a_transposed && !call.accumulate &&
+                     call.out.num_bytes() > kStreamOutBytes) {}
 
   void RunItem(const WorkItem& item, int thread) const {
     const RowChunk& chunk = plan_.chunks[item.chunk];
@@ -47,8 +56,10 @@ class Runner {
     // panels of the run over a part of k, whose rows of A stay in the cache.
     const size_t chunk_bytes =
         chunk.padded_rows * num_steps_ * kernels_.a_step_bytes;
-    const int64_t group =
-        chunk_bytes <= kWholeChunkBytes ? 1 : item.panel_end - item.panel_begin;
+    int64_t group = item.panel_end - item.panel_begin;
+    if (chunk_bytes <= kWholeChunkBytes) {
+      group = call_.panels->resident() ? 1 : std::min(group, kFilledGroup);
+    }
     kernels_.begin();
     for (int64_t p = item.panel_begin; p < item.panel_end; p += group) {
       const int64_t end = std::min(p + group, item.panel_end);
@@ -56,6 +67,7 @@ class Runner {
       if (call_.swiglu) ApplySwiGlu(chunk, p, end, thread, sums);
       StorePanels(chunk, p, end, sums);
     }
+    if (streams_out_) workspace_.epilogue().stream_end();
     kernels_.end();
   }
 
@@ -161,6 +173,10 @@ class Runner {
       const RowBlock& block = plan_.blocks[chunk.first_block + b];
       for (int64_t row = 0; row < block.rows; ++row) {
         const int64_t at = (block.row_begin + row) * width_;
+        if (call_.accumulate && block.row_begin + row + kOutRowsAhead <
+                                    chunk.row_begin + chunk.rows) {
+          FetchOut(at + kOutRowsAhead * width_, begin, end);
+        }
         for (int64_t panel = begin; panel < end; ++panel) {
           const int64_t column = panel * kPanelOutputs;
           StoreRow(PanelSums(chunk, sums, panel - begin) +
@@ -168,6 +184,14 @@ class Runner {
                    std::min(kPanelOutputs, width_ - column), at + column);
         }
       }
+    }
+  }
+
+  void FetchOut(int64_t at, int64_t begin, int64_t end) const {
+    const char* out = static_cast<const char*>(call_.out.data()) +
+                      (at + begin * kPanelOutputs) * sizeof(float);
+    for (int64_t i = 0; i < (end - begin) * kPanelOutputs * 4; i += 64) {
+      __builtin_prefetch(out + i, /*rw=*/1);
     }
   }
 
@@ -189,6 +213,9 @@ class Runner {
     float* out = static_cast<float*>(call_.out.data()) + at;
     if (call_.accumulate) {
       for (int64_t i = 0; i < count; ++i) out[i] += sums[i];
+    } else if (streams_out_ && count == kPanelOutputs &&
+               reinterpret_cast<uintptr_t>(out) % 64 == 0) {
+      workspace_.epilogue().stream(sums, out, kPanelOutputs);
     } else {
       std::memcpy(out, sums, count * sizeof(float));
     }
@@ -201,6 +228,7 @@ class Runner {
   const GemmKernels& kernels_;
   const int64_t num_steps_;
   const int64_t width_;  // columns of out
+  const bool streams_out_;
 };
 
 void PackRows(const GemmCall& call, const GemmPlan& plan, std::byte* packed,

@@ -55,6 +55,10 @@ struct EpilogueKernels {
   void (*silu_mul)(float* gate, const float* up, int64_t count);
   // Round to nearest, ties to even.
   void (*to_bf16)(const float* from, BF16* to, int64_t count);
+  // A copy past the caches to `to`, 64-byte aligned; other threads may see it
+  // after stream_end and what orders them with it.
+  void (*stream)(const float* from, float* to, int64_t count);
+  void (*stream_end)();
 };
 
 // REQUIRES: the processor runs `isa` (SupportedIsas).

@@ -269,6 +269,18 @@ inline void ToBf16(const float* from, BF16* to, int64_t count) {
   }
 }
 
+inline void Stream(const float* from, float* to, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to + i, Load(from + i));
+#else
+    _mm256_stream_ps(to + i, Load(from + i));
+#endif
+  }
+}
+
+inline void StreamEnd() { _mm_sfence(); }
+
 template <class Op>
 constexpr GemmKernels MakeKernels(
     const char* name, decltype(GemmKernels::pack_rows) pack_rows,
