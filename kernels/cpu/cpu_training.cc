@@ -7,9 +7,9 @@
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/embedding_backward.h"
+#include "kernels/cpu/gemm_backward.h"
 #include "kernels/cpu/optimizer.h"
 #include "kernels/cpu/packed_matrix.h"
-#include "kernels/cpu/plain_gemm_backward.h"
 #include "kernels/cpu/repack.h"
 #include "kernels/cpu/rms_norm_backward.h"
 #include "kernels/cpu/rope_backward.h"
@@ -23,7 +23,7 @@ absl::Status CpuTraining::GroupedGemmAccumulate(
     absl::Span<const int64_t> row_offsets, Tensor out, Stream& stream) {
   OCTET_RETURN_IF_ERROR(CheckStream(stream));
   OCTET_RETURN_IF_ERROR(CheckMatrices(w));
-  return cpu::GroupedGemmAccumulate(x, w, row_offsets, out, gemm_);
+  return cpu::GroupedGemm(x, w, row_offsets, /*accumulate=*/true, out, gemm_);
 }
 
 absl::Status CpuTraining::GemmBackwardInput(ConstTensor dy,
