@@ -15,10 +15,9 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
-#include "nlohmann/json.hpp"
+#include "worker/checkpoint/hf_writer.h"
 #include "worker/checkpoint/mixtral_tensors.h"
 #include "worker/checkpoint/random_values.h"
 #include "worker/checkpoint/safetensors_writer.h"
@@ -44,55 +43,12 @@ ModelConfig Shape(int64_t vocab, int64_t hidden, int64_t ffn, int layers,
   return config;
 }
 
-std::vector<std::vector<TensorSpec>> SplitIntoShards(
-    std::vector<TensorSpec> tensors, uint64_t shard_bytes) {
-  std::vector<std::vector<TensorSpec>> shards(1);
-  uint64_t bytes = 0;
-  for (TensorSpec& tensor : tensors) {
-    if (!shards.back().empty() && bytes + tensor.num_bytes() > shard_bytes) {
-      shards.emplace_back();
-      bytes = 0;
-    }
-    bytes += tensor.num_bytes();
-    shards.back().push_back(std::move(tensor));
-  }
-  return shards;
-}
-
 uint64_t TotalBytes(const std::vector<std::vector<TensorSpec>>& shards) {
   uint64_t total = 0;
   for (const auto& shard : shards) {
     for (const TensorSpec& tensor : shard) total += tensor.num_bytes();
   }
   return total;
-}
-
-std::string ShardName(size_t index, size_t count) {
-  if (count == 1) return "model.safetensors";
-  return absl::StrFormat("model-%05d-of-%05d.safetensors", index + 1, count);
-}
-
-absl::Status WriteIndex(const std::string& dir,
-                        const std::vector<std::vector<TensorSpec>>& shards) {
-  nlohmann::json weight_map = nlohmann::json::object();
-  for (size_t i = 0; i < shards.size(); ++i) {
-    for (const TensorSpec& tensor : shards[i]) {
-      weight_map[tensor.name] = ShardName(i, shards.size());
-    }
-  }
-  const nlohmann::json index = {
-      {"metadata", {{"total_size", TotalBytes(shards)}}},
-      {"weight_map", std::move(weight_map)}};
-  return WriteFileAtomically(dir + "/model.safetensors.index.json",
-                             index.dump(2) + "\n");
-}
-
-std::string GenerationConfig(const ModelConfig& config) {
-  nlohmann::ordered_json root;
-  root["bos_token_id"] = nullptr;
-  if (config.bos_token_id >= 0) root["bos_token_id"] = config.bos_token_id;
-  root["eos_token_id"] = config.eos_token_ids;
-  return root.dump(2) + "\n";
 }
 
 // Fills the tensors of one shard on several threads.
@@ -210,25 +166,13 @@ absl::Status WriteShards(const std::string& dir, const ModelConfig& config,
         ShardFiller(shards[i], options, *writer, wrote).Run(num_threads));
     OCTET_RETURN_IF_ERROR(writer->Finish());
   }
-  return shards.size() == 1 ? absl::OkStatus() : WriteIndex(dir, shards);
+  return WriteShardIndex(dir, shards);
 }
 
 absl::Status WriteFiles(const std::string& dir, ModelConfig config,
                         const RandomCheckpointOptions& options) {
   config.checkpoint_dtype = options.dtype;
-  OCTET_RETURN_IF_ERROR(
-      WriteFileAtomically(dir + "/config.json", ModelConfigToJson(config)));
-  OCTET_RETURN_IF_ERROR(WriteFileAtomically(dir + "/generation_config.json",
-                                            GenerationConfig(config)));
-  if (!options.tokenizer_path.empty()) {
-    std::error_code error;
-    fs::copy_file(options.tokenizer_path, dir + "/tokenizer.model", error);
-    if (error) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(options.tokenizer_path,
-                       ": cannot copy tokenizer: ", error.message()));
-    }
-  }
+  OCTET_RETURN_IF_ERROR(WriteModelFiles(dir, config, options.tokenizer_path));
   return WriteShards(dir, config, options);
 }
 

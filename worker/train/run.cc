@@ -9,8 +9,10 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
+#include "worker/checkpoint/hf_writer.h"
 #include "worker/checkpoint/peft_adapter.h"
 #include "worker/comm/group_messages.h"
+#include "worker/train/export.h"
 #include "worker/train/refusal.h"
 #include "worker/train/run_messages.h"
 
@@ -226,6 +228,77 @@ absl::StatusOr<v1::ZeroGradResponse> TrainingRun::ZeroGrad(
     const v1::ZeroGradRequest& /*request*/) {
   trainer_->ZeroGrad();
   return v1::ZeroGradResponse();
+}
+
+RunProgress TrainingRun::Progress() const {
+  RunProgress progress;
+  progress.run_slots = run_slots_;
+  progress.seed = request_.seed();
+  if (request_.has_lora()) progress.lora_scale = LoraScale(request_.lora());
+  return progress;
+}
+
+absl::StatusOr<v1::SaveStateResponse> TrainingRun::SaveState(
+    const v1::SaveStateRequest& request, int64_t step_id) {
+  RunProgress progress = Progress();
+  progress.client_state = request.client_state();
+  OCTET_ASSIGN_OR_RETURN(
+      const int64_t num_bytes,
+      SaveTrainingState(*trainer_, request.path(), progress, step_id));
+  v1::SaveStateResponse response;
+  response.set_num_bytes(num_bytes);
+  return response;
+}
+
+absl::StatusOr<v1::LoadStateResponse> TrainingRun::LoadState(
+    const v1::LoadStateRequest& request, int64_t step_id) {
+  OCTET_ASSIGN_OR_RETURN(
+      const RunProgress progress,
+      LoadTrainingState(*trainer_, request.path(), Progress(), step_id));
+  run_slots_ = progress.run_slots;
+  v1::LoadStateResponse response;
+  response.set_optimizer_steps(trainer_->optimizer().num_steps());
+  response.set_client_state(progress.client_state);
+  return response;
+}
+
+absl::StatusOr<v1::ExportWeightsResponse> TrainingRun::ExportWeights(
+    const v1::ExportWeightsRequest& request, int64_t step_id) {
+  if (!v1::ExportFormat_IsValid(request.format())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("format is ", static_cast<int>(request.format()),
+                     ", expected ADAPTER or FULL"));
+  }
+  if (request.shard_bytes() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("shard_bytes is ", request.shard_bytes(),
+                     ", expected 0 (5 GB) or more"));
+  }
+  const bool lora = request_.method() == v1::TRAINING_METHOD_LORA;
+  const bool adapter =
+      request.format() == v1::EXPORT_FORMAT_ADAPTER ||
+      (request.format() == v1::EXPORT_FORMAT_UNSPECIFIED && lora);
+  if (adapter && !lora) {
+    return absl::InvalidArgumentError(
+        "format is ADAPTER, expected FULL of a run without LoRA");
+  }
+  absl::StatusOr<ExportedFiles> exported;
+  if (adapter) {
+    exported = ExportAdapter(
+        *trainer_, request.path(),
+        ToAdapterConfig(request_.lora(), environment_.checkpoint_dir), step_id);
+  } else {
+    const uint64_t shard_bytes =
+        request.shard_bytes() > 0 ? request.shard_bytes() : kDefaultShardBytes;
+    exported = ExportModel(*trainer_, request.path(), shard_bytes,
+                           LoraScale(request_.lora()),
+                           environment_.checkpoint_dir, step_id);
+  }
+  OCTET_RETURN_IF_ERROR(exported.status());
+  v1::ExportWeightsResponse response;
+  response.set_num_bytes(exported->num_bytes);
+  *response.mutable_files() = {exported->files.begin(), exported->files.end()};
+  return response;
 }
 
 }  // namespace octet

@@ -22,6 +22,7 @@
 #include "proto/training.pb.h"
 #include "worker/model/training_pass.h"
 #include "worker/train/memory_plan.h"
+#include "worker/train/state_files.h"
 #include "worker/train/weight_trainer.h"
 
 namespace octet {
@@ -50,6 +51,12 @@ class TrainingRun {
       const v1::OptimStepRequest& request, int64_t step_id);
   absl::StatusOr<v1::ZeroGradResponse> ZeroGrad(
       const v1::ZeroGradRequest& request);
+  absl::StatusOr<v1::SaveStateResponse> SaveState(
+      const v1::SaveStateRequest& request, int64_t step_id);
+  absl::StatusOr<v1::LoadStateResponse> LoadState(
+      const v1::LoadStateRequest& request, int64_t step_id);
+  absl::StatusOr<v1::ExportWeightsResponse> ExportWeights(
+      const v1::ExportWeightsRequest& request, int64_t step_id);
 
  private:
   TrainingRun(const RankModel& model, const TrainingEnvironment& environment,
@@ -61,6 +68,9 @@ class TrainingRun {
   absl::StatusOr<TrainingBatch> CheckedBatch(
       const google::protobuf::RepeatedPtrField<v1::TrainingSlot>& slots,
       const google::protobuf::RepeatedPtrField<v1::SlotRoutes>& routes) const;
+
+  // Without client_state.
+  RunProgress Progress() const;
 
   const RankModel model_;
   const TrainingEnvironment environment_;

@@ -145,6 +145,27 @@ absl::StatusOr<TrainingBatch> ToBatch(
   return batch;
 }
 
+AdapterConfig ToAdapterConfig(const v1::LoraConfig& lora,
+                              const std::string& base_model) {
+  AdapterConfig config;
+  config.lora_rank = lora.rank();
+  config.alpha = lora.alpha();
+  config.dropout = lora.dropout();
+  config.base_model = base_model;
+  for (const std::string& target : lora.target_modules()) {
+    if (target == "all") {
+      // PEFT's "all-linear" depends on how a release builds the experts.
+      config.target_modules = {"gate",   "k_proj", "o_proj", "q_proj",
+                               "v_proj", "w1",     "w2",     "w3"};
+      break;
+    }
+    config.target_modules.push_back(target);
+  }
+  config.modules_to_save.assign(lora.modules_to_save().begin(),
+                                lora.modules_to_save().end());
+  return config;
+}
+
 v1::ForwardResponse ToResponse(const PassResult& result,
                                const ModelConfig& config,
                                bool return_logprobs) {

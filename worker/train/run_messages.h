@@ -2,7 +2,7 @@
 #ifndef OCTET_WORKER_TRAIN_RUN_MESSAGES_H_
 #define OCTET_WORKER_TRAIN_RUN_MESSAGES_H_
 
-#include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "google/protobuf/repeated_field.h"
@@ -32,6 +32,10 @@ absl::StatusOr<TrainingBatch> ToBatch(
     const google::protobuf::RepeatedPtrField<v1::TrainingSlot>& slots,
     const google::protobuf::RepeatedPtrField<v1::SlotRoutes>& routes,
     const ModelConfig& config);
+
+// Of a resolved request; "all" is spelt out.
+AdapterConfig ToAdapterConfig(const v1::LoraConfig& lora,
+                              const std::string& base_model);
 
 v1::ForwardResponse ToResponse(const PassResult& result,
                                const ModelConfig& config, bool return_logprobs);
