@@ -87,10 +87,12 @@ absl::StatusOr<OwnedTensor> KernelBench::Indices(DType dtype, const void* host,
 
 absl::Status KernelBench::Prepare(const KernelWorkload& workload) {
   step_ = {};  // first, so that two steps never lie in memory
+  training_ = {};
   OCTET_RETURN_IF_ERROR(PrepareActivations(workload));
   OCTET_RETURN_IF_ERROR(PrepareSequences(workload));
   OCTET_RETURN_IF_ERROR(PrepareRouting(workload));
-  return PrepareHead(workload);
+  OCTET_RETURN_IF_ERROR(PrepareHead(workload));
+  return workload.training ? PrepareTraining(workload) : absl::OkStatus();
 }
 
 absl::Status KernelBench::PrepareActivations(const KernelWorkload& workload) {
@@ -215,6 +217,7 @@ absl::StatusOr<double> KernelBench::Time(KernelOp op, double seconds) {
 }
 
 absl::Status KernelBench::Call(KernelOp op) {
+  if (op > KernelOp::kScoreTokens) return CallTraining(op);
   Stream& s = *stream_;
   switch (op) {
     case KernelOp::kEmbedding:

@@ -52,6 +52,19 @@ class KernelBench {
     OwnedTensor gathered, hidden, expert_rows;  // [T K, H], [.., F], [.., H]
     OwnedTensor head_x, logits;                 // [N, H], [N, V] f32
   };
+  // What a training step has beside it.
+  struct TrainingStep {
+    OwnedTensor dq, dk, dv;           // [T, N_q D], [T, N_kv D] f32
+    OwnedTensor dqkv;                 // [T, (N_q + 2 N_kv) D]
+    OwnedTensor gate_up;              // [T K, 2F] f32
+    OwnedTensor probabilities, coef;  // [T, E], [E] f32
+    OwnedTensor dots;                 // [T, K] f32
+    OwnedTensor targets;              // [T] i32
+    OwnedTensor losses, scales;       // [T K] f32
+    OwnedTensor dlogits;              // [T, V]
+    OwnedTensor gradient;             // [max(V, F, N_q D, ..), H] f32
+    OwnedTensor master, m, v;         // [H, N_q D] f32
+  };
   // What operations take from the host.
   struct HostArguments {
     std::vector<std::vector<int32_t>> block_tables;
@@ -74,10 +87,17 @@ class KernelBench {
   absl::Status PrepareSequences(const KernelWorkload& workload);
   absl::Status PrepareRouting(const KernelWorkload& workload);
   absl::Status PrepareHead(const KernelWorkload& workload);
+  // kernel_bench_training.cc, and the calls below that end with Training.
+  absl::Status PrepareTraining(const KernelWorkload& workload);
 
   absl::Status Call(KernelOp op);
   absl::Status CallAttention(KernelOp op);
   absl::Status CallExperts(KernelOp op);
+  absl::Status CallTraining(KernelOp op);
+  absl::Status CallAttentionTraining(KernelOp op);
+  absl::Status CallExpertsTraining(KernelOp op);
+  absl::Status CallRouterTraining(KernelOp op);
+  absl::Status CallUpdateTraining(KernelOp op);
   absl::StatusOr<double> TimeBatch(KernelOp op, int64_t calls);
 
   Backend* const backend_;
@@ -87,11 +107,13 @@ class KernelBench {
   ModelWeights weights_;
   std::vector<const PackedMatrix*> w13_, w2_;
   Step step_;
+  TrainingStep training_;
   HostArguments host_;
   KvCacheView cache_;
   std::vector<int64_t> row_offsets_;  // [E + 1]
   std::vector<SampledToken> sampled_;
   std::vector<TokenLogprobs> scored_;
+  std::vector<double> squares_;
 };
 
 }  // namespace octet

@@ -33,6 +33,7 @@ struct Options {
   std::string dtype_name = "bf16";
   std::vector<int> decode = {1, 8, 64, 256};
   std::vector<int> prefill = {512, 4096};
+  std::vector<int> train;
   int context = 1024;
   int threads = 0;
   float seconds = 0.2f;
@@ -44,6 +45,7 @@ struct Options {
     std::vector<KernelWorkload> all;
     for (int tokens : decode) all.push_back({true, tokens, context});
     for (int tokens : prefill) all.push_back({false, tokens, 0});
+    for (int tokens : train) all.push_back({false, tokens, 0, true});
     return all;
   }
 };
@@ -66,7 +68,7 @@ void PrintRow(const Report& report, const std::string& name,
               const std::string& shape, const OpCost& cost,
               const std::vector<double>& floors,
               std::optional<double> measured) {
-  std::printf("%-18s %-38s %10.4f %11.4f", name.c_str(), shape.c_str(),
+  std::printf("%-22s %-38s %10.4f %11.4f", name.c_str(), shape.c_str(),
               cost.bytes / 1e6, cost.flops / 1e9);
   for (double floor : floors) std::printf(" %12.3f", floor * 1e6);
   if (measured) std::printf(" %12.3f", *measured * 1e6);
@@ -82,11 +84,14 @@ void PrintTableHead(const Report& report, const KernelWorkload& workload) {
     std::printf("\ndecode: %lld sequences of one token after %lld\n",
                 static_cast<long long>(workload.tokens),
                 static_cast<long long>(workload.context));
+  } else if (workload.training) {
+    std::printf("\ntraining: one document of %lld tokens\n",
+                static_cast<long long>(workload.tokens));
   } else {
     std::printf("\nprefill: one prompt of %lld tokens\n",
                 static_cast<long long>(workload.tokens));
   }
-  std::printf("%-18s %-38s %10s %11s", "operation", "shape", "MB", "GFLOP");
+  std::printf("%-22s %-38s %10s %11s", "operation", "shape", "MB", "GFLOP");
   for (const Roof& roof : report.roofs) {
     std::printf(" %12s", (roof.name + " us").c_str());
   }
@@ -246,6 +251,9 @@ absl::Status RunKernelBench(const Args& args,
   flags.Add("decode", &options.decode, "sequences in a decode step",
             {.min = 1, .max = 65536});
   flags.Add("prefill", &options.prefill, "tokens of a prompt",
+            {.min = 1, .max = 65536});
+  flags.Add("train", &options.train,
+            "tokens of a training step: its own operations",
             {.min = 1, .max = 65536});
   flags.Add("context", &options.context, "tokens before a decoded one",
             {.min = 1, .max = 1 << 20});

@@ -102,6 +102,7 @@ BalancedRouting::BalancedRouting(int64_t tokens, int num_experts, int top_k)
 
 std::vector<KernelCase> KernelCases(const ModelConfig& config, DType dtype,
                                     const KernelWorkload& workload) {
+  if (workload.training) return TrainingCases(config, dtype, workload);
   const int64_t t = workload.tokens, n = workload.head_rows();
   const int64_t h = config.hidden_dim, v = config.vocab_size;
   const std::string logits = absl::StrCat(n, " rows of ", v);

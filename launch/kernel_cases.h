@@ -29,17 +29,43 @@ enum class KernelOp {
   kHeadGemm,
   kSample,
   kScoreTokens,
+  // ---- of training
+  kCrossEntropy,
+  kRmsNormBackward,
+  kRmsNormBackwardWeight,
+  kQkvBackwardInput,
+  kQkvBackwardWeight,
+  kAttentionBackward,
+  kRopeBackward,
+  kRouterBackward,
+  kRouterProbabilities,
+  kRouterLossBackward,
+  kSlotDots,
+  kScaleRows,
+  kGroupedGemmBackwardInput,
+  kExpertBackwardWeight,
+  kSwiGlu,
+  kSwiGluBackward,
+  kDropout,
+  kCast,
+  kEmbeddingBackward,
+  kSumOfSquares,
+  kAddScaled,
+  kAdamW,
+  kRepack,
 };
 
 // A step of `tokens` tokens: as many sequences with `context` tokens before
-// (decode), or one prompt from its beginning (prefill).
+// (decode), one prompt from its beginning (prefill), or one document of a
+// training step.
 struct KernelWorkload {
   bool decode = false;
   int64_t tokens = 0;   // T
   int64_t context = 0;  // decode only
+  bool training = false;
 
-  // Rows of logits: of every sequence its last token's.
-  int64_t head_rows() const { return decode ? tokens : 1; }
+  // Rows of logits: of every sequence its last token's, or every token's.
+  int64_t head_rows() const { return decode || training ? tokens : 1; }
   std::vector<AttentionRange> sequences() const;
 };
 
@@ -62,10 +88,15 @@ struct KernelCase {
   OpCost cost;        // of one call
 };
 
-// Every operation of kernels/backend.h, in the order of a step. All experts are
-// on this rank.
+// Every operation of kernels/backend.h in the order of a step, or of
+// kernels/training_backend.h. All experts are on this rank; of products there
+// is one of each kind, and the update is that of the output projection.
 std::vector<KernelCase> KernelCases(const ModelConfig& config, DType dtype,
                                     const KernelWorkload& workload);
+
+// The part of KernelCases that is training's (training_cases.cc).
+std::vector<KernelCase> TrainingCases(const ModelConfig& config, DType dtype,
+                                      const KernelWorkload& workload);
 
 }  // namespace octet
 

@@ -23,6 +23,13 @@ TEST(KernelCasesTest, EveryOperationOnceWithACost) {
     EXPECT_FALSE(c.shape.empty()) << c.name;
   }
   EXPECT_EQ(ops.size(), static_cast<size_t>(KernelOp::kScoreTokens) + 1);
+  for (const KernelCase& c : KernelCases(ModelConfig(), DType::kBF16,
+                                         {.tokens = 8, .training = true})) {
+    EXPECT_TRUE(ops.insert(c.op).second) << c.name;
+    EXPECT_GT(c.cost.bytes, 0) << c.name;
+    EXPECT_FALSE(c.shape.empty()) << c.name;
+  }
+  EXPECT_EQ(ops.size(), static_cast<size_t>(KernelOp::kRepack) + 1);
 }
 
 TEST(KernelCasesTest, ADecodedTokenReadsTheActiveParameters) {
