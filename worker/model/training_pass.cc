@@ -63,7 +63,7 @@ absl::StatusOr<PassResult> TrainingPass::ForwardBackward(
 absl::StatusOr<PassResult> TrainingPass::Run(int64_t step_id,
                                              const TrainingBatch& batch,
                                              GradientSink* sink) {
-  PhaseClock total, clock;
+  PhaseClock total;
   const ForwardSeconds before = layers_.seconds();
   const double waited_before = WaitedSeconds();
   PassResult result;
@@ -80,8 +80,7 @@ absl::StatusOr<PassResult> TrainingPass::Run(int64_t step_id,
       const ConstTensor x,
       layers_.Forward(step, options_.keep_routes ? &result.routes : nullptr));
 
-  double unused = 0;
-  clock.AddTo(unused);
+  PhaseClock clock;
   std::vector<float> losses(layout.label_begin.back());
   const absl::Span<float> own_losses = absl::MakeSpan(losses).subspan(
       layout.label_begin[layout.first_slot], layout.label_rows.size());
