@@ -150,7 +150,6 @@ class TrainingPass {
                  PassResult& result) const;
   double WaitedSeconds() const;
 
-  Backend* backend_;
   Communicator* communicator_;
   const ModelConfig config_;
   const TrainingPassOptions options_;
