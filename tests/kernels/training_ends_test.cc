@@ -1,14 +1,18 @@
-// Cross entropy and the embedding's gradient: the ends of the model.
+// Cross entropy and the embedding's gradient, the ends of the model; and
+// indices that only the CPU backend checks, of every operation that takes some.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/training_test.h"
 
 namespace octet::test {
 namespace {
+
+using testing::HasSubstr;
 
 class TrainingEndsTest : public TrainingTest {};
 
@@ -141,6 +145,43 @@ TEST_P(TrainingEndsTest, EmbeddingBackwardAddsByRisingRow) {
       EXPECT_EQ(FirstMismatch(device->Floats(dtable), expected), "");
     }
   }
+}
+
+TEST_P(TrainingEndsTest, IndicesInBackendMemoryAreChecked) {
+  if (!GetParam().checks_indices) GTEST_SKIP() << "not on this backend";
+  const Tensor x = device_.Upload(std::vector<float>(8, 1.0f), {2, 4});
+  const Tensor two = device_.Upload(std::vector<float>(2, 1.0f), {2});
+  const Tensor out = device_.Upload(std::vector<float>(8, 7.0f), {2, 4});
+  const auto ids = [&](std::vector<int32_t> values) {
+    return device_.Upload(values, {2});
+  };
+  const auto column = [&](std::vector<int32_t> values) {
+    return device_.Upload(values, {2, 1});
+  };
+  const Tensor one_column = device_.Upload(std::vector<float>(2), {2, 1});
+  TrainingBackend& training = Training(device_);
+  Stream& stream = device_.stream();
+  EXPECT_THAT(
+      train_ops::EmbeddingBackward(training, x, ids({0, 2}), out, stream)
+          .message(),
+      HasSubstr("EmbeddingBackward: ids[1] is 2, expected 0 to 1"));
+  EXPECT_THAT(
+      train_ops::CrossEntropy(training, x, ids({-1, 4}), two, two, out, stream)
+          .message(),
+      HasSubstr("CrossEntropy: targets[1] is 4, expected -1 (none) to 3"));
+  EXPECT_THAT(
+      train_ops::CrossEntropy(training, x, ids({-2, 0}), two, two, out, stream)
+          .message(),
+      HasSubstr("CrossEntropy: targets[0] is -2, expected -1 (none) to 3"));
+  EXPECT_THAT(
+      train_ops::SlotDots(training, x, x, column({0, -1}), one_column, stream)
+          .message(),
+      HasSubstr("SlotDots: slot_rows[1] is -1, expected 0 to 1"));
+  EXPECT_THAT(train_ops::RouterBackward(training, column({4, 0}), one_column,
+                                        one_column, out, stream)
+                  .message(),
+              HasSubstr("RouterBackward: topk_ids[0] is 4, expected 0 to 3"));
+  EXPECT_EQ(device_.Floats(out), std::vector<float>(8, 7.0f));
 }
 
 INSTANTIATE_TEST_SUITE_P(Backend, TrainingEndsTest,
