@@ -19,6 +19,34 @@ TrainingLayersOptions LayersOptions(const TrainingPassOptions& options) {
   return out;
 }
 
+// What adapters on every module add to the activations.
+int64_t AdapterBytes(const ModelConfig& config, DType dtype,
+                     const TrainingPassOptions& options, int64_t num_tokens,
+                     int64_t num_expert_rows) {
+  const int64_t rank = options.adapter_rank;
+  const bool dropout = options.adapters_drop;
+  if (rank == 0) return 0;
+  const int64_t h = config.hidden_dim, f = config.ffn_dim;
+  const int64_t q = config.q_dim(), kv = config.kv_dim();
+  const int64_t attention_k = std::max(h, q);
+  const int64_t t = num_tokens;
+  const int64_t chunk = std::min(num_expert_rows, options.max_expert_rows);
+  // Each object's buffers hold its widest layer: attention forward and
+  // backward, the gate, and the experts, whose forward pass runs in chunks.
+  return Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
+                              false, dropout, false) +
+         Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
+                              false, dropout, true) +
+         Linear::AdapterBytes(dtype, t, config.num_experts, h, rank, false,
+                              dropout, true) +
+         std::max(Linear::AdapterBytes(dtype, num_expert_rows, 2 * f,
+                                       std::max(h, dropout ? f : h), 2 * rank,
+                                       true, dropout, true),
+                  Linear::AdapterBytes(dtype, chunk, h, f, rank, true, dropout,
+                                       false)) +
+         (dropout ? 8 * (t + num_expert_rows) : 0);
+}
+
 }  // namespace
 
 TrainingPass::TrainingPass(Backend* backend, Communicator* communicator,
@@ -201,33 +229,8 @@ int64_t TrainingPass::ActivationBytes(const ModelConfig& config, DType dtype,
   return TrainingLayers::Bytes(config, dtype, LayersOptions(options),
                                num_tokens, num_expert_rows) +
          TrainingHead::Bytes(config, dtype, options.max_head_rows, num_tokens) +
+         AdapterBytes(config, dtype, options, num_tokens, num_expert_rows) +
          num_tokens * 4 * (config.hidden_dim + 2 * config.num_experts);
-}
-
-int64_t TrainingPass::AdapterBytes(const ModelConfig& config, DType dtype,
-                                   const TrainingPassOptions& options,
-                                   int64_t rank, bool dropout,
-                                   int64_t num_tokens,
-                                   int64_t num_expert_rows) {
-  const int64_t h = config.hidden_dim, f = config.ffn_dim;
-  const int64_t q = config.q_dim(), kv = config.kv_dim();
-  const int64_t attention_k = std::max(h, q);
-  const int64_t t = num_tokens;
-  const int64_t chunk = std::min(num_expert_rows, options.max_expert_rows);
-  // Each object's buffers hold its widest layer: attention forward and
-  // backward, the gate, and the experts, whose forward pass runs in chunks.
-  return Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
-                              false, dropout, false) +
-         Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
-                              false, dropout, true) +
-         Linear::AdapterBytes(dtype, t, config.num_experts, h, rank, false,
-                              dropout, true) +
-         std::max(Linear::AdapterBytes(dtype, num_expert_rows, 2 * f,
-                                       std::max(h, dropout ? f : h), 2 * rank,
-                                       true, dropout, true),
-                  Linear::AdapterBytes(dtype, chunk, h, f, rank, true, dropout,
-                                       false)) +
-         (dropout ? 8 * (t + num_expert_rows) : 0);
 }
 
 }  // namespace octet

@@ -67,6 +67,10 @@ struct TrainingPassOptions {
   int64_t max_expert_rows = 2048;  // MoeShape::max_expert_rows
   bool keep_routes = false;        // fill PassResult::routes
   bool keep_logprobs = false;      // fill PassResult::logprobs
+  // Of the adapters that will be attached, r of one module and whether they
+  // drop: for ActivationBytes only, which then has room for them everywhere.
+  int64_t adapter_rank = 0;
+  bool adapters_drop = false;
 };
 
 // Seconds on the host's clock of this rank.
@@ -127,11 +131,6 @@ class TrainingPass {
   static int64_t ActivationBytes(const ModelConfig& config, DType dtype,
                                  const TrainingPassOptions& options,
                                  int64_t num_tokens, int64_t num_expert_rows);
-  // What adapters on every module add to that; rank: of one module.
-  static int64_t AdapterBytes(const ModelConfig& config, DType dtype,
-                              const TrainingPassOptions& options, int64_t rank,
-                              bool dropout, int64_t num_tokens,
-                              int64_t num_expert_rows);
 
  private:
   TrainingPass(Backend* backend, Communicator* communicator,

@@ -109,6 +109,10 @@ TrainingPassOptions ToPassOptions(const v1::CreateRunRequest& request,
   options.lowest_layer = LowestLayer(parameters, config);
   options.seed = request.seed();
   options.keep_logprobs = true;
+  if (request.method() == v1::TRAINING_METHOD_LORA) {
+    options.adapter_rank = request.lora().rank();
+    options.adapters_drop = request.lora().dropout() > 0;
+  }
   return options;
 }
 
