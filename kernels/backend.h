@@ -35,6 +35,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "kernels/tensor.h"
 
@@ -178,6 +179,16 @@ class Backend {
   // --------------------------------------------------------------------------------------------
   virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> NewPackedMatrix(
       DType dtype, int64_t n, int64_t k) = 0;
+  // W in 4 bits (kernels/quant/nf4.h), computed with in `dtype`. Parts of
+  // `part_rows` rows, one under the other, are quantised each as a matrix of
+  // its own; each row is packed once, in any order, and the matrix may be read
+  // when all have come. INVALID_ARGUMENT unless k is a multiple of 64;
+  // UNIMPLEMENTED where the backend has no such matrices.
+  virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> NewNf4Matrix(
+      DType /*dtype*/, absl::Span<const int64_t> /*part_rows*/, int64_t /*k*/) {
+    return absl::UnimplementedError(
+        absl::StrCat(Description(), " has no weights in NF4, expected cpu"));
+  }
   // Writes rows [row_begin, row_begin + rows.rows()) from host memory: rows [r,
   // k] f32, bf16 or f16, converted to the matrix's dtype. Rows never written
   // are zero.

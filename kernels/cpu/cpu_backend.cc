@@ -14,6 +14,7 @@
 #include "kernels/cpu/cpu_training.h"
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/nf4_matrix.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/permute.h"
 #include "kernels/cpu/rms_norm.h"
@@ -27,7 +28,9 @@ namespace {
 
 using cpu::CheckMatrices;
 using cpu::CheckMatrix;
+using cpu::CheckOwned;
 using cpu::CheckStream;
+using cpu::CpuMatrix;
 using cpu::CpuPackedMatrix;
 using cpu::CpuStream;
 
@@ -108,16 +111,20 @@ class CpuBackend : public Backend {
       DType dtype, int64_t n, int64_t k) override {
     return CpuPackedMatrix::Create(dtype, n, k);
   }
+  absl::StatusOr<std::unique_ptr<PackedMatrix>> NewNf4Matrix(
+      DType dtype, absl::Span<const int64_t> part_rows, int64_t k) override {
+    return cpu::CpuNf4Matrix::Create(dtype, part_rows, k);
+  }
   absl::Status PackRows(PackedMatrix& matrix, int64_t row_begin,
                         ConstTensor host_rows) override {
-    OCTET_RETURN_IF_ERROR(CheckMatrix(matrix));
-    return static_cast<CpuPackedMatrix&>(matrix).PackRows(row_begin, host_rows);
+    OCTET_RETURN_IF_ERROR(CheckOwned(matrix));
+    return static_cast<CpuMatrix&>(matrix).PackRows(row_begin, host_rows);
   }
   absl::Status UnpackRows(const PackedMatrix& matrix, int64_t row_begin,
                           Tensor host_rows) override {
-    OCTET_RETURN_IF_ERROR(CheckMatrix(matrix));
-    return static_cast<const CpuPackedMatrix&>(matrix).UnpackRows(row_begin,
-                                                                  host_rows);
+    OCTET_RETURN_IF_ERROR(CheckOwned(matrix));
+    return static_cast<const CpuMatrix&>(matrix).UnpackRows(row_begin,
+                                                            host_rows);
   }
 
   absl::Status Embedding(ConstTensor table, ConstTensor ids, Tensor out,

@@ -13,12 +13,17 @@ absl::Status CheckStream(Stream& stream) {
                    "from NewStream");
 }
 
-absl::Status CheckMatrix(const PackedMatrix& matrix) {
-  return dynamic_cast<const CpuPackedMatrix*>(&matrix)
+absl::Status CheckOwned(const PackedMatrix& matrix) {
+  return dynamic_cast<const CpuMatrix*>(&matrix)
              ? absl::OkStatus()
              : absl::InvalidArgumentError(
                    "CpuBackend: the matrix is another backend's, expected one "
                    "from NewPackedMatrix");
+}
+
+absl::Status CheckMatrix(const PackedMatrix& matrix) {
+  OCTET_RETURN_IF_ERROR(CheckOwned(matrix));
+  return static_cast<const CpuMatrix&>(matrix).CheckReadable();
 }
 
 absl::Status CheckMatrices(absl::Span<const PackedMatrix* const> matrices) {

@@ -15,6 +15,8 @@ class CpuStream : public Stream {};
 
 // INVALID_ARGUMENT for an object of another backend.
 absl::Status CheckStream(Stream& stream);
+absl::Status CheckOwned(const PackedMatrix& matrix);
+// The same, and the error of a matrix that products may not read yet.
 absl::Status CheckMatrix(const PackedMatrix& matrix);
 absl::Status CheckMatrices(absl::Span<const PackedMatrix* const> matrices);
 

@@ -202,9 +202,14 @@ absl::Status CpuTraining::AdamW(const AdamWParams& params, ConstTensor grad,
 absl::Status CpuTraining::Repack(PackedMatrix& matrix, int64_t row_begin,
                                  ConstTensor rows, Stream& stream) {
   OCTET_RETURN_IF_ERROR(CheckStream(stream));
-  OCTET_RETURN_IF_ERROR(CheckMatrix(matrix));
-  return cpu::Repack(context_, static_cast<CpuPackedMatrix&>(matrix), row_begin,
-                     rows);
+  OCTET_RETURN_IF_ERROR(CheckOwned(matrix));
+  auto* packed = dynamic_cast<CpuPackedMatrix*>(&matrix);
+  if (!packed) {
+    return absl::FailedPreconditionError(
+        "Repack: the matrix is in NF4, expected one in its compute dtype: "
+        "quantised weights are not trained");
+  }
+  return cpu::Repack(context_, *packed, row_begin, rows);
 }
 
 }  // namespace octet::cpu

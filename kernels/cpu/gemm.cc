@@ -10,7 +10,7 @@ absl::Status Run(ConstTensor x, absl::Span<const PackedMatrix* const> w,
                  absl::Span<const int64_t> row_offsets, bool accumulate,
                  bool swiglu, Tensor out, GemmWorkspace& workspace) {
   if (w.empty()) return absl::OkStatus();
-  const WeightPanels panels(w);
+  const WeightPanels panels(w, workspace.panels());
   GemmCall call;
   call.a = x;
   call.panels = &panels;

@@ -21,7 +21,7 @@
 
 namespace octet::cpu {
 
-// The matrices are CpuPackedMatrix (packed_matrix.h).
+// The matrices are CpuMatrix (packed_matrix.h) and readable.
 
 // out = x W^T, or out += x W^T. x [T, k]; out [T, n] f32, or bf16 when not
 // accumulating.

@@ -22,7 +22,7 @@
 
 namespace octet::cpu {
 
-// The matrices are CpuPackedMatrix (packed_matrix.h).
+// The matrices are CpuMatrix (packed_matrix.h) and readable.
 
 // dx = dy W, or dx += dy W. dy [T, n] of W's dtype; dx [T, k] f32, or bf16 when
 // not accumulating.

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/panel_kernels.h"
 #include "kernels/tensor.h"
 
 namespace octet::cpu {
@@ -29,8 +30,30 @@ inline constexpr int64_t kStepBytes = 128;
 // Steps of a panel with k inputs of `dtype`.
 int64_t PanelSteps(DType dtype, int64_t k);
 
+// A matrix of the CPU backend: whatever it is kept as, products read panels.
+class CpuMatrix : public PackedMatrix {
+ public:
+  // Writes rows [row_begin, row_begin + rows.rows()). rows [r, k] f32, bf16 or
+  // f16. INVALID_ARGUMENT for a shape or dtype that does not fit; nothing is
+  // written then.
+  virtual absl::Status PackRows(int64_t row_begin, ConstTensor rows) = 0;
+  // The inverse. rows [r, k] of the matrix's dtype.
+  virtual absl::Status UnpackRows(int64_t row_begin, Tensor rows) const = 0;
+
+  // May products read it?
+  virtual absl::Status CheckReadable() const = 0;
+  // Are its panels in memory as they are read?
+  virtual bool resident() const = 0;
+  // Steps [step, step + steps) of a panel, in memory or written to `scratch`
+  // (room for them, 64-byte aligned). Unless resident, step is a multiple of
+  // the steps of 32 inputs. Thread-safe.
+  virtual const std::byte* Block(int64_t panel, int64_t step, int64_t steps,
+                                 const PanelKernels& kernels,
+                                 std::byte* scratch) const = 0;
+};
+
 // Thread-compatible: any number of readers, or one writer.
-class CpuPackedMatrix : public PackedMatrix {
+class CpuPackedMatrix : public CpuMatrix {
  public:
   // All zero. INVALID_ARGUMENT for a dtype other than f32 or bf16 or a negative
   // dimension; RESOURCE_EXHAUSTED names the size asked for.
@@ -57,12 +80,17 @@ class CpuPackedMatrix : public PackedMatrix {
     return static_cast<std::byte*>(memory_.data()) + index * panel_bytes();
   }
 
-  // Writes rows [row_begin, row_begin + rows.rows()). rows [r, k] f32, bf16 or
-  // f16, converted (to nearest even) to the matrix's dtype. INVALID_ARGUMENT
-  // for a shape or dtype that does not fit; nothing is written then.
-  absl::Status PackRows(int64_t row_begin, ConstTensor rows);
-  // The inverse. rows [r, k] of the matrix's dtype.
-  absl::Status UnpackRows(int64_t row_begin, Tensor rows) const;
+  // Converted (to nearest even) to the matrix's dtype.
+  absl::Status PackRows(int64_t row_begin, ConstTensor rows) override;
+  absl::Status UnpackRows(int64_t row_begin, Tensor rows) const override;
+
+  absl::Status CheckReadable() const override { return absl::OkStatus(); }
+  bool resident() const override { return true; }
+  const std::byte* Block(int64_t panel_index, int64_t step, int64_t /*steps*/,
+                         const PanelKernels& /*kernels*/,
+                         std::byte* /*scratch*/) const override {
+    return panel(panel_index) + step * kStepBytes;
+  }
 
  private:
   CpuPackedMatrix(DType dtype, int64_t n, int64_t k, int64_t num_panels,

@@ -78,11 +78,120 @@ void TransposeBf16(const std::byte* from, std::byte* to) {
   }
 }
 
+// kNf4Levels (kernels/quant/nf4.h), which holds inline functions of the
+// standard library and so is not included here; nf4_matrix_test.cc compares.
+alignas(64) constexpr float kLevels[16] = {-1.0f,
+                                           -0.6961928009986877f,
+                                           -0.5250730514526367f,
+                                           -0.39491748809814453f,
+                                           -0.28444138169288635f,
+                                           -0.18477343022823334f,
+                                           -0.09105003625154495f,
+                                           0.0f,
+                                           0.07958029955625534f,
+                                           0.16093020141124725f,
+                                           0.24611230194568634f,
+                                           0.33791524171829224f,
+                                           0.44070982933044434f,
+                                           0.5626170039176941f,
+                                           0.7229568362236023f,
+                                           1.0f};
+
+// The levels of kLanes bytes' lower and upper halves.
+struct LevelPair {
+  F32 even;
+  F32 odd;
+};
+#if defined(__AVX512F__)
+[[gnu::always_inline]] inline LevelPair LookUp(const uint8_t* codes) {
+  const F32 levels = Load(kLevels);
+  const __m512i index = _mm512_cvtepu8_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  // Only the lower four bits of an index count.
+  return {_mm512_permutexvar_ps(index, levels),
+          _mm512_permutexvar_ps(_mm512_srli_epi32(index, 4), levels)};
+}
+#else
+[[gnu::always_inline]] inline F32 LookUpIndex(__m256i index) {
+  const F32 low = _mm256_permutevar8x32_ps(Load(kLevels), index);
+  const F32 high = _mm256_permutevar8x32_ps(Load(kLevels + kLanes), index);
+  // Bit 3 chooses the table: moved to where the blend looks.
+  return _mm256_blendv_ps(low, high,
+                          _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+[[gnu::always_inline]] inline LevelPair LookUp(const uint8_t* codes) {
+  const __m256i index = _mm256_cvtepu8_epi32(
+      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes)));
+  return {LookUpIndex(index), LookUpIndex(_mm256_srli_epi32(index, 4))};
+}
+#endif
+
+void DequantizeNf4F32(const uint8_t* codes, const float* absmax, int64_t pairs,
+                      std::byte* to) {
+  float* out = reinterpret_cast<float*>(to);
+  for (int64_t pair = 0; pair < pairs; ++pair, codes += kTile) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kTile; c += kLanes) {
+      const LevelPair level = LookUp(codes + c);
+      const F32 scale = Load(absmax + c);
+      Store(out + 2 * pair * kTile + c, level.even * scale);
+      Store(out + (2 * pair + 1) * kTile + c, level.odd * scale);
+    }
+  }
+}
+
+// Of finite values: the bits of the nearest bf16 in the upper half, ties to
+// even, and in the lower half what is left.
+#if defined(__AVX512F__)
+[[gnu::always_inline]] inline F32 RoundUpperHalf(F32 value) {
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i odd =
+      _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))));
+}
+[[gnu::always_inline]] inline F32 ClearLowerHalf(F32 value) {
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(value),
+                       _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+#else
+[[gnu::always_inline]] inline F32 RoundUpperHalf(F32 value) {
+  const __m256i bits = _mm256_castps_si256(value);
+  const __m256i odd =
+      _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))));
+}
+[[gnu::always_inline]] inline F32 ClearLowerHalf(F32 value) {
+  return _mm256_castsi256_ps(
+      _mm256_and_si256(_mm256_castps_si256(value),
+                       _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+#endif
+
+void DequantizeNf4Bf16(const uint8_t* codes, const float* absmax, int64_t pairs,
+                       std::byte* to) {
+  float* out = reinterpret_cast<float*>(to);
+  for (int64_t pair = 0; pair < pairs; ++pair, codes += kTile, out += kTile) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kTile; c += kLanes) {
+      const LevelPair level = LookUp(codes + c);
+      const F32 scale = Load(absmax + c);
+      Store(out + c,
+            JoinPairs(RoundUpperHalf(level.even * scale),
+                      ClearLowerHalf(RoundUpperHalf(level.odd * scale))));
+    }
+  }
+}
+
 constexpr PanelKernels MakePanelKernels() {
   return {.fill_f32 = &FillF32,
           .fill_bf16 = &FillBf16,
           .transpose_f32 = &TransposeF32,
-          .transpose_bf16 = &TransposeBf16};
+          .transpose_bf16 = &TransposeBf16,
+          .dequantize_nf4_f32 = &DequantizeNf4F32,
+          .dequantize_nf4_bf16 = &DequantizeNf4Bf16};
 }
 
 }  // namespace

@@ -30,6 +30,14 @@ struct PanelKernels {
   // and the others zero; 2 KiB of bf16 in 16 steps. `to` is 64-byte aligned.
   void (*transpose_f32)(const std::byte* from, int inputs, std::byte* to);
   void (*transpose_bf16)(const std::byte* from, std::byte* to);
+  // `pairs` pairs of inputs of a panel from NF4 codes [pairs][32], the even
+  // input in the lower half of a byte: level[code] absmax[output] in f32, as
+  // 2 `pairs` steps of f32 or `pairs` steps of bf16. absmax [32] is 64-byte
+  // aligned, as is `to`.
+  void (*dequantize_nf4_f32)(const uint8_t* codes, const float* absmax,
+                             int64_t pairs, std::byte* to);
+  void (*dequantize_nf4_bf16)(const uint8_t* codes, const float* absmax,
+                              int64_t pairs, std::byte* to);
 };
 
 // REQUIRES: the processor runs `isa` (SupportedIsas).

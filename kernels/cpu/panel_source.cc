@@ -9,6 +9,10 @@ namespace {
 
 constexpr int64_t kTile = kPanelOutputs;  // outputs and inputs
 
+const CpuMatrix& Cast(const PackedMatrix& matrix) {
+  return static_cast<const CpuMatrix&>(matrix);
+}
+
 int64_t InputsPerStep(DType dtype) { return dtype == DType::kF32 ? 1 : 2; }
 
 }  // namespace
@@ -17,22 +21,31 @@ const PanelKernels& PanelKernelsFor(Isa isa) {
   return isa == Isa::kAvx2 ? kAvx2Panels : kAvx512Panels;
 }
 
+WeightPanels::WeightPanels(absl::Span<const PackedMatrix* const> w,
+                           const PanelKernels& kernels)
+    : w_(w), kernels_(kernels), resident_(true) {
+  for (const PackedMatrix* matrix : w) {
+    resident_ = resident_ && Cast(*matrix).resident();
+  }
+}
+
 const std::byte* WeightPanels::Block(int group, int64_t panel, int64_t step,
-                                     int64_t /*steps*/,
-                                     std::byte* /*scratch*/) const {
-  return At(group).panel(panel) + step * kStepBytes;
+                                     int64_t steps, std::byte* scratch) const {
+  return Cast(*w_[group]).Block(panel, step, steps, kernels_, scratch);
 }
 
 const std::byte* TransposedWeightPanels::Block(int group, int64_t panel,
                                                int64_t step, int64_t steps,
                                                std::byte* scratch) const {
-  const auto& w = static_cast<const CpuPackedMatrix&>(*w_[group]);
+  const CpuMatrix& w = Cast(*w_[group]);
   const int64_t per_step = InputsPerStep(w.dtype());
-  const int64_t tile_bytes = kTile / per_step * kStepBytes;
+  const int64_t tile_steps = kTile / per_step;
+  alignas(64) std::byte tile[kTile * kStepBytes];
   const int inputs = static_cast<int>(std::min(kTile, w.k() - panel * kTile));
-  for (int64_t done = 0; done < steps; done += kTile / per_step) {
+  for (int64_t done = 0; done < steps; done += tile_steps) {
     const int64_t source_panel = (step + done) * per_step / kTile;
-    const std::byte* from = w.panel(source_panel) + panel * tile_bytes;
+    const std::byte* from =
+        w.Block(source_panel, panel * tile_steps, tile_steps, kernels_, tile);
     std::byte* to = scratch + done * kStepBytes;
     if (w.dtype() == DType::kF32) {
       kernels_.transpose_f32(from, inputs, to);

@@ -38,23 +38,25 @@ class PanelSource {
 // The panels of W [n, k], one W per group: steps run over k.
 class WeightPanels : public PanelSource {
  public:
-  // The matrices are CpuPackedMatrix of one shape and dtype, at least one.
-  explicit WeightPanels(absl::Span<const PackedMatrix* const> w) : w_(w) {}
-  int64_t num_steps() const override { return At(0).num_steps(); }
-  bool resident() const override { return true; }
+  // The matrices are CpuMatrix of one shape and dtype, at least one.
+  WeightPanels(absl::Span<const PackedMatrix* const> w,
+               const PanelKernels& kernels);
+  int64_t num_steps() const override {
+    return PanelSteps(w_[0]->dtype(), w_[0]->k());
+  }
+  bool resident() const override { return resident_; }
   const std::byte* Block(int group, int64_t panel, int64_t step, int64_t steps,
                          std::byte* scratch) const override;
 
  private:
-  const CpuPackedMatrix& At(int group) const {
-    return static_cast<const CpuPackedMatrix&>(*w_[group]);
-  }
   const absl::Span<const PackedMatrix* const> w_;
+  const PanelKernels& kernels_;
+  bool resident_;  // all of them
 };
 
-// The panels of W^T [k, n] from the packed W [n, k]: steps run over n. A panel
-// of 32 inputs is, for every 32 outputs, one piece of a panel of W; transposing
-// it takes about as long as multiplying it with 8 rows.
+// The panels of W^T [k, n] from W [n, k]: steps run over n. A panel of 32
+// inputs is, for every 32 outputs, one piece of a panel of W; transposing it
+// takes about as long as multiplying it with 8 rows.
 class TransposedWeightPanels : public PanelSource {
  public:
   // As above.
