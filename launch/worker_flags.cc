@@ -39,6 +39,10 @@ void WorkerFlags::ForEach(Self& self, Visit visit) {
         "of weights in memory: auto (no bit of the checkpoint is lost), f32, "
         "bf16",
         Range{});
+  visit("quantization", &self.quantization,
+        "of weights while loading: none; nf4 (4 bits, experts and attention); "
+        "nf4-gate (the gates too)",
+        Range{});
   visit("placement", &self.placement,
         "experts:ranks entries such as 0-3:0;4-7:1; empty = spread evenly",
         Range{});
@@ -108,6 +112,12 @@ absl::StatusOr<WorkerOptions> WorkerFlags::ToOptions(
     return bad(
         absl::StrCat("--dtype is '", dtype, "', expected auto, f32 or bf16"));
   }
+  if (quantization != "none" && quantization != "nf4" &&
+      quantization != "nf4-gate")
+    return bad(absl::StrCat("--quantization is '", quantization,
+                            "', expected none, nf4 or nf4-gate"));
+  options.quantization.nf4 = quantization != "none";
+  options.quantization.gate = quantization == "nf4-gate";
   if (isa != "auto") {
     const absl::StatusOr<cpu::Isa> parsed = cpu::ParseIsa(isa);
     if (!parsed.ok())

@@ -17,6 +17,7 @@ struct WorkerFlags {
   std::string model;
   std::string device = "cpu";
   std::string dtype = "auto";
+  std::string quantization = "none";
   std::string placement;
   int moe_chunks = 0;
   int threads = 0;

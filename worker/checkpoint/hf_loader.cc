@@ -133,11 +133,26 @@ class Loader {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<std::unique_ptr<PackedMatrix>> NewMatrix(
+      const MatrixSource& source, bool quantized) {
+    if (!quantized) {
+      return backend_.NewPackedMatrix(dtype_, source.rows(), source.cols());
+    }
+    std::vector<int64_t> part_rows;
+    for (const RowRange& part : source.parts) part_rows.push_back(part.rows);
+    auto matrix = backend_.NewNf4Matrix(dtype_, part_rows, source.cols());
+    if (matrix.status().code() == absl::StatusCode::kInvalidArgument) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor '", source.parts.front().entry->name,
+                       "': ", matrix.status().message()));
+    }
+    return matrix;
+  }
+
   absl::StatusOr<std::unique_ptr<PackedMatrix>> LoadMatrix(
-      const MatrixSource& source) {
-    OCTET_ASSIGN_OR_RETURN(
-        std::unique_ptr<PackedMatrix> matrix,
-        backend_.NewPackedMatrix(dtype_, source.rows(), source.cols()));
+      const MatrixSource& source, bool quantized = false) {
+    OCTET_ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> matrix,
+                           NewMatrix(source, quantized));
     int64_t row_begin = 0;
     for (const RowRange& part : source.parts) {
       OCTET_RETURN_IF_ERROR(
@@ -206,18 +221,21 @@ class Loader {
   }
 
   absl::StatusOr<LayerWeights> LoadLayer(const LayerSource& source) {
+    const bool nf4 = options_.quantization.nf4;
     LayerWeights layer;
     OCTET_ASSIGN_OR_RETURN(layer.input_norm, LoadNorm(source.input_norm));
-    OCTET_ASSIGN_OR_RETURN(layer.qkv, LoadMatrix(source.qkv));
-    OCTET_ASSIGN_OR_RETURN(layer.o, LoadMatrix(source.o));
+    OCTET_ASSIGN_OR_RETURN(layer.qkv, LoadMatrix(source.qkv, nf4));
+    OCTET_ASSIGN_OR_RETURN(layer.o, LoadMatrix(source.o, nf4));
     OCTET_ASSIGN_OR_RETURN(layer.post_attention_norm,
                            LoadNorm(source.post_attention_norm));
-    OCTET_ASSIGN_OR_RETURN(layer.gate, LoadMatrix(source.gate));
+    OCTET_ASSIGN_OR_RETURN(
+        layer.gate, LoadMatrix(source.gate, nf4 && options_.quantization.gate));
     for (int id : options_.expert_ids) {
       ExpertWeights expert;
       expert.expert_id = id;
-      OCTET_ASSIGN_OR_RETURN(expert.w13, LoadMatrix(source.experts[id].w13));
-      OCTET_ASSIGN_OR_RETURN(expert.w2, LoadMatrix(source.experts[id].w2));
+      OCTET_ASSIGN_OR_RETURN(expert.w13,
+                             LoadMatrix(source.experts[id].w13, nf4));
+      OCTET_ASSIGN_OR_RETURN(expert.w2, LoadMatrix(source.experts[id].w2, nf4));
       layer.experts.push_back(std::move(expert));
     }
     return layer;

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "worker/checkpoint/hf_checkpoint.h"
+#include "worker/checkpoint/quantization.h"
 #include "worker/model/config.h"
 #include "worker/model/weights.h"
 
@@ -23,6 +24,9 @@ struct LoadOptions {
   // Compute dtype, f32 or bf16. nullopt: the one that loses no bits of the
   // checkpoint (ExactComputeDType).
   std::optional<DType> dtype;
+  // Quantised from the checkpoint's values, tensor by tensor, while they are
+  // read. Compute dtype as above.
+  Quantization quantization;
   // Global ids of the experts to load, rising, each in [0, E). May be empty.
   std::vector<int> expert_ids;
   // Called on the loading thread after each piece. Bytes of checkpoint data.
@@ -35,6 +39,7 @@ struct LoadOptions {
 
 // INVALID_ARGUMENT: the checkpoint does not fit `config` (validated), or the
 // options are wrong; one sentence. RESOURCE_EXHAUSTED: the backend's memory.
+// UNIMPLEMENTED: the backend cannot hold quantised weights.
 // On error nothing stays allocated.
 absl::StatusOr<ModelWeights> LoadMixtral(const HfCheckpoint& checkpoint,
                                          const ModelConfig& config,
@@ -42,7 +47,8 @@ absl::StatusOr<ModelWeights> LoadMixtral(const HfCheckpoint& checkpoint,
                                          const LoadOptions& options);
 
 // Bytes of the weights of a rank with `num_local_experts` experts per layer at
-// compute dtype `dtype`, without the padding that a backend's packing may add.
+// compute dtype `dtype`, none quantised, without the padding that a backend's
+// packing may add.
 // The embedding counts twice: as rows to look up, and as the packed head.
 int64_t WeightBytes(const ModelConfig& config, int num_local_experts,
                     DType dtype);

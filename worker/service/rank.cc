@@ -111,6 +111,7 @@ absl::Status Rank::LoadWeights() {
                          HfCheckpoint::Open(options_.model_dir));
   LoadOptions load;
   load.dtype = options_.dtype;
+  load.quantization = options_.quantization;
   load.cancelled = options_.cancelled;
   const absl::Span<const int> experts =
       placement_->LocalExperts(communicator_->rank());

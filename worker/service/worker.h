@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/dtype.h"
+#include "worker/checkpoint/quantization.h"
 #include "worker/comm/communicator.h"
 #include "worker/device/rank_device.h"
 
@@ -28,6 +29,7 @@ struct WorkerOptions {
 
   // ---- what affects behaviour
   std::optional<DType> dtype;  // f32 or bf16; absent: the checkpoint's, exactly
+  Quantization quantization;   // of weights, while they are loaded
   std::string placement;       // Placement::Parse; empty: the default
   RankDevice device;           // empty: the CPU
 
