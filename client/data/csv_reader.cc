@@ -51,10 +51,12 @@ class CsvReader : public RowReader {
     if (!record.has_value()) return std::nullopt;
     OCTET_RETURN_IF_ERROR(CheckText(*record));
     if (record->fields.size() != columns_.size()) {
-      return BadRow(record->line,
-                    absl::StrCat("the row has ", record->fields.size(),
-                                 " fields, expected ", columns_.size(), " (",
-                                 absl::StrJoin(columns_, ", "), ")"));
+      return BadRow(
+          record->line,
+          absl::StrCat("the row has ", record->fields.size(),
+                       " fields, expected ", columns_.size(), " (",
+                       absl::Utf8SafeCHexEscape(absl::StrJoin(columns_, ", ")),
+                       ")"));
     }
     Row row;
     row.line = record->line;

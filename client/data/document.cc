@@ -14,6 +14,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr size_t kMaxListedFields = 12;  // in an error
+
 absl::Status WrongType(absl::string_view field, const json& value,
                        absl::string_view expected) {
   return absl::InvalidArgumentError(
@@ -34,7 +36,13 @@ absl::StatusOr<std::string> StringField(const json& fields,
   if (found == fields.end()) {
     if (!required) return std::string();
     std::vector<std::string> names;
-    for (const auto& item : fields.items()) names.push_back(item.key());
+    for (const auto& item : fields.items()) {
+      if (names.size() == kMaxListedFields) {
+        names.push_back("...");
+        break;
+      }
+      names.push_back(item.key());
+    }
     return absl::InvalidArgumentError(absl::StrCat(
         "the row has no field '", absl::Utf8SafeCHexEscape(name),
         "', it has: ", absl::Utf8SafeCHexEscape(absl::StrJoin(names, ", "))));
