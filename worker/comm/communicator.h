@@ -125,6 +125,15 @@ class Communicator {
   // says for what.
   virtual absl::Status Poll(const OpInfo& op) = 0;
 
+  // For a rank that has waited too long for something else than the group's
+  // messages: who is to blame? SetProgress says how far this rank has come
+  // (first -1, then rising). RanksBehind returns the ranks, this one too, that
+  // have not come to `point`, and those that do not answer within `patience`;
+  // ranks answer from inside any call. Not a collective; no error.
+  virtual void SetProgress(int64_t point) = 0;
+  virtual std::vector<int> RanksBehind(int64_t point,
+                                       absl::Duration patience) = 0;
+
   // Ends the group: every pending and later call on every rank returns
   // UNAVAILABLE with `reason` (over MPI the peers' processes may end instead,
   // after a grace time). Never blocks.

@@ -61,6 +61,14 @@ Options Read() {
   o.nccl_seconds = static_cast<double>(Number("CUDA_EMU_NCCL_TIMEOUT", "30"));
   o.nccl_async_errors =
       Choice<bool>("CUDA_EMU_NCCL_ERRORS", {{"abort", false}, {"async", true}});
+  o.nccl_fault =
+      Choice<NcclFault>("CUDA_EMU_NCCL_FAULT", {{"none", NcclFault::kNone},
+                                                {"count", NcclFault::kCount},
+                                                {"stop", NcclFault::kStop},
+                                                {"kill", NcclFault::kKill}});
+  o.nccl_fault_rank = static_cast<int>(Number("CUDA_EMU_NCCL_FAULT_RANK", "0"));
+  o.nccl_fault_group =
+      static_cast<int>(Number("CUDA_EMU_NCCL_FAULT_GROUP", "1"));
   o.vary_gemm = static_cast<int>(Number("CUDA_EMU_VARY_GEMM", "1"));
   return o;
 }

@@ -10,6 +10,7 @@ namespace cuda_emu {
 
 enum class Order { kSequential, kReverse, kRandom };
 enum class StreamMode { kLazy, kEager, kRandom };
+enum class NcclFault { kNone, kCount, kStop, kKill };
 
 struct Options {
   // CUDA_EMU_ORDER = seq | reverse | random: threads and blocks.
@@ -41,6 +42,14 @@ struct Options {
   // CUDA_EMU_NCCL_ERRORS = abort | async: whether a mismatch ends the job or
   // becomes the communicator's asynchronous error.
   bool nccl_async_errors;
+  // CUDA_EMU_NCCL_FAULT = none | count | stop | kill: what goes wrong when the
+  // GPU of world rank CUDA_EMU_NCCL_FAULT_RANK (default 0) is in its group
+  // number CUDA_EMU_NCCL_FAULT_GROUP (default 1, the first) of sends and
+  // receives. Its first call is of one element less than said; or the process
+  // is sent SIGSTOP or SIGKILL.
+  NcclFault nccl_fault;
+  int nccl_fault_rank;
+  int nccl_fault_group;
   // CUDA_EMU_VARY_GEMM, default 1: cuBLAS sums in an order that depends on the
   // shape, as its heuristics do; 2: even with an algorithm that is given; 0:
   // never.

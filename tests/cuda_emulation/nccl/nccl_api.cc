@@ -3,6 +3,7 @@
 #include "tests/cuda_emulation/engine/injection.h"
 #include "tests/cuda_emulation/nccl/communicator.h"
 #include "tests/cuda_emulation/nccl/communicator_api.h"
+#include "tests/cuda_emulation/nccl/fault.h"
 #include "tests/cuda_emulation/nccl/reduce.h"
 #include "tests/cuda_emulation/runtime/memory.h"
 #include "tests/cuda_emulation/runtime/stream.h"
@@ -68,7 +69,7 @@ void Submit(ncclComm_t comm, cudaStream_t stream, const char* what,
 ncclResult_t SubmitPointToPoint(const PendingPointToPoint& pending) {
   auto submit = [pending] {
     Submit(pending.comm, pending.stream, "NCCL send/receive",
-           PointToPointSteps(pending.comm, pending.calls));
+           StepsWithFault(pending.comm, pending.calls));
   };
   if (pending.comm->blocking) {
     submit();

@@ -62,6 +62,10 @@ TEST_P(LocalTransport, Broadcast) {
 TEST_P(LocalTransport, Barrier) {
   Run([](Communicator& comm) { test::CheckBarrier(comm); });
 }
+
+TEST_P(LocalTransport, RanksBehind) {
+  Run([](Communicator& comm) { test::CheckRanksBehind(comm); });
+}
 TEST_P(LocalTransport, RandomSequence) {
   Run([](Communicator& comm) { test::CheckRandomSequence(comm, 11, 150); });
 }

@@ -59,6 +59,7 @@ TEST_F(MpiTransport, AllGather) { test::CheckAllGather(*comm_); }
 TEST_F(MpiTransport, AllReduce) { test::CheckAllReduce(*comm_); }
 TEST_F(MpiTransport, Broadcast) { test::CheckBroadcast(*comm_); }
 TEST_F(MpiTransport, Barrier) { test::CheckBarrier(*comm_); }
+TEST_F(MpiTransport, RanksBehind) { test::CheckRanksBehind(*comm_); }
 TEST_F(MpiTransport, RandomSequence) {
   test::CheckRandomSequence(*comm_, 11, 150);
 }

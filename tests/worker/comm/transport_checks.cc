@@ -276,6 +276,21 @@ void CheckRandomSequence(Communicator& comm, uint64_t seed, int num_calls) {
   }
 }
 
+void CheckRanksBehind(Communicator& comm) {
+  constexpr absl::Duration kPatience = absl::Seconds(30);  // not needed
+  for (int asking = 0; asking < comm.size(); ++asking) {
+    comm.SetProgress(comm.rank());
+    ASSERT_TRUE(comm.Barrier({.operation = "progress is set"}).ok());
+    std::vector<int> behind;
+    for (int point = 0; comm.rank() == asking && point <= comm.size();
+         ++point) {
+      EXPECT_EQ(comm.RanksBehind(point, kPatience), behind) << point;
+      behind.push_back(point);
+    }
+    ASSERT_TRUE(comm.Barrier({.operation = "asked"}).ok());
+  }
+}
+
 void CheckCounters(Communicator& comm) {
   const int size = comm.size();
   const int64_t others = size - 1;

@@ -28,6 +28,10 @@ void CheckBarrier(Communicator& comm);
 // `num_calls` collectives drawn from a seed that all ranks share.
 void CheckRandomSequence(Communicator& comm, uint64_t seed, int num_calls);
 
+// One rank asks, while the others wait for it in a collective, who has not come
+// to each point; rank r has come to point r.
+void CheckRanksBehind(Communicator& comm);
+
 // Bytes per operation against the formula, summed over ranks where the formula
 // leaves the route open.
 void CheckCounters(Communicator& comm);

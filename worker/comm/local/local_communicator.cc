@@ -38,6 +38,15 @@ void LocalCommunicator::Abort(const absl::Status& reason) {
                           std::string(reason.message()));
 }
 
+std::vector<int> LocalCommunicator::RanksBehind(int64_t point,
+                                                absl::Duration /*patience*/) {
+  std::vector<int> behind;
+  for (int rank = 0; rank < size(); ++rank) {
+    if (group_->offers[rank].progress < point) behind.push_back(rank);
+  }
+  return behind;
+}
+
 LocalGroupState::Offer& LocalCommunicator::OfferOf(int rank,
                                                    const Call& call) const {
   return group_->offers[rank].by_parity[call.signature.sequence_number % 2];

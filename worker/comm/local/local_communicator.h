@@ -2,6 +2,7 @@
 #ifndef OCTET_WORKER_COMM_LOCAL_LOCAL_COMMUNICATOR_H_
 #define OCTET_WORKER_COMM_LOCAL_LOCAL_COMMUNICATOR_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -32,6 +33,7 @@ struct LocalGroupState {
     // By parity of the sequence number: a rank may be one collective ahead of a
     // peer that still reads.
     Offer by_parity[2];
+    std::atomic<int64_t> progress{-1};
   };
 
   LocalGroupState(int size, std::string host)
@@ -57,6 +59,10 @@ class LocalCommunicator final : public TransportCommunicator {
   absl::string_view transport() const override { return "local"; }
   std::string host(int /*rank*/) const override { return group_->host; }
   void Abort(const absl::Status& reason) override;
+  void SetProgress(int64_t point) override {
+    group_->offers[rank_].progress = point;
+  }
+  std::vector<int> RanksBehind(int64_t point, absl::Duration patience) override;
 
  protected:
   absl::Status RunAllToAllV(const AllToAllVArgs& args, Call& call) override;

@@ -49,7 +49,8 @@ MpiChannel::MpiChannel(MpiEnvironment& environment)
       crowded_(static_cast<unsigned>(environment.local_size()) >
                std::thread::hardware_concurrency()),
       peers_(environment.size()),
-      requests_(environment.size() + 1, MPI_REQUEST_NULL) {}
+      requests_(environment.size() + 2, MPI_REQUEST_NULL),
+      roll_call_(environment.rank(), environment.size()) {}
 
 MpiChannel::~MpiChannel() {
   if (failed_ || !connected_) return;
@@ -98,6 +99,7 @@ MpiChannel::Result MpiChannel::Connect(SteadyClock::time_point deadline) {
   MPI_Irecv(&incoming_failure_, sizeof(incoming_failure_), MPI_BYTE,
             MPI_ANY_SOURCE, kFailureTag, control_,
             &requests_[environment_.size()]);
+  roll_call_.Open(control_, &requests_[environment_.size() + 1]);
   connected_ = true;
   return {};
 }
@@ -223,26 +225,11 @@ MpiChannel::Result MpiChannel::Poll(bool* progress) {
       peers_[request].arrived = true;
     } else if (request == size) {
       peer_failed_ = true;
+    } else if (request == size + 1) {
+      roll_call_.Take(&requests_[request]);
     } else {
-      --peers_[transfers_[request - size - 1].peer].transfers;
+      --peers_[transfers_[request - size - 2].peer].transfers;
     }
-  }
-  return {};
-}
-
-MpiChannel::Result MpiChannel::CheckAbort() const {
-  if (peer_failed_) {
-    return {static_cast<absl::StatusCode>(incoming_failure_.code), Missing(),
-            std::string(incoming_failure_.reason,
-                        strnlen(incoming_failure_.reason,
-                                sizeof(incoming_failure_.reason)))};
-  }
-  if (abort_requested_) {
-    std::lock_guard lock(abort_mutex_);
-    return {absl::StatusCode::kUnavailable, Missing(), abort_reason_};
-  }
-  if (const char* reason = environment_.abort_reason()) {
-    return {absl::StatusCode::kUnavailable, Missing(), reason};
   }
   return {};
 }
@@ -289,7 +276,10 @@ MpiChannel::Result MpiChannel::Look() {
   bool progress = false;
   Result result = Poll(&progress);
   if (result.ok()) result = CheckAbort();
-  if (!result.ok()) CancelReceives();
+  if (!result.ok()) {
+    NameTheSilent(result);
+    CancelReceives();
+  }
   return result;
 }
 
@@ -308,10 +298,11 @@ MpiChannel::Result MpiChannel::ExchangeLocked(
   if (result.ok()) result = Poll(&progress);
   if (result.ok()) result = CheckAbort();
   if (!result.ok()) {
+    NameTheSilent(result);
     CancelReceives();
     return result;
   }
-  requests_.resize(environment_.size() + 1);
+  requests_.resize(environment_.size() + 2);
   transfers_.clear();
   return result;
 }
@@ -319,7 +310,7 @@ MpiChannel::Result MpiChannel::ExchangeLocked(
 void MpiChannel::CancelReceives() {
   std::vector<MPI_Request> receives;
   for (size_t i = 0; i < requests_.size(); ++i) {
-    const size_t standing = static_cast<size_t>(environment_.size()) + 1;
+    const size_t standing = static_cast<size_t>(environment_.size()) + 2;
     if (requests_[i] == MPI_REQUEST_NULL) continue;
     if (i >= standing && !transfers_[i - standing].receive) continue;
     MPI_Cancel(&requests_[i]);
@@ -349,28 +340,6 @@ void MpiChannel::Announce(absl::StatusCode code, const std::string& reason) {
               kFailureTag, control_, &sends.emplace_back());
   }
   Drain(sends);
-}
-
-void MpiChannel::RequestAbort(const std::string& reason) {
-  {
-    std::lock_guard lock(abort_mutex_);
-    if (abort_requested_) return;
-    abort_reason_ = reason;
-    abort_requested_ = true;
-  }
-  AnnounceAbort();
-}
-
-void MpiChannel::AnnounceAbort() {
-  // An exchange under way holds the lock, sees the request and tells the peers.
-  std::unique_lock lock(environment_.mpi_mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
-  std::string reason;
-  {
-    std::lock_guard abort_lock(abort_mutex_);
-    reason = abort_reason_;
-  }
-  Announce(absl::StatusCode::kUnavailable, reason);
 }
 
 }  // namespace octet

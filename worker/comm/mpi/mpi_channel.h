@@ -25,6 +25,7 @@
 #include "absl/types/span.h"
 #include "worker/comm/call_signature.h"
 #include "worker/comm/mpi/mpi_environment.h"
+#include "worker/comm/mpi/mpi_roll_call.h"
 
 namespace octet {
 
@@ -68,6 +69,11 @@ class MpiChannel {
   // The failure that a peer or an abort has announced, between exchanges; does
   // not wait.
   Result Look();
+
+  // Communicator::SetProgress and RanksBehind.
+  void SetProgress(int64_t point) { roll_call_.set_progress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               std::chrono::milliseconds patience);
 
   // This rank has failed: tells the peers, who fail with the same code and
   // reason. Cancels what is under way.
@@ -122,6 +128,11 @@ class MpiChannel {
   // One look at MPI; *progress tells whether anything has come.
   Result Poll(bool* progress);
   Result CheckAbort() const;
+  std::vector<int> CallTheRoll(int64_t point,
+                               std::chrono::milliseconds patience);
+  // After a deadline or the launcher's request to end: who has stopped or died,
+  // rather than all who are missing because they wait in turn.
+  void NameTheSilent(Result& result);
   std::vector<int> Missing() const;
   void Announce(absl::StatusCode code, const std::string& reason);
   void AnnounceAbort();
@@ -132,13 +143,14 @@ class MpiChannel {
   MPI_Comm data_ = MPI_COMM_NULL;
   MPI_Comm control_ = MPI_COMM_NULL;
   std::vector<Peer> peers_;
-  // [0, R): the peers' next headers; R: failure messages; then transfers_, the
-  // sends and payloads of the exchange under way.
+  // [0, R): the peers' next headers; R: failure messages; R + 1: the roll call;
+  // then transfers_, the sends and payloads of the exchange under way.
   std::vector<MPI_Request> requests_;
   std::vector<Transfer> transfers_;
   std::vector<int> completed_;  // Testsome's answer
   FailureMessage incoming_failure_;
   FailureMessage outgoing_failure_;
+  MpiRollCall roll_call_;
   bool connected_ = false;
   bool peer_failed_ = false;  // incoming_failure_ has come
   bool failed_ = false;       // no MPI call from here on

@@ -27,6 +27,11 @@ class MpiCommunicator final : public TransportCommunicator {
   absl::string_view transport() const override { return "mpi"; }
   std::string host(int rank) const override { return hosts_[rank]; }
   void Abort(const absl::Status& reason) override;
+  void SetProgress(int64_t point) override { channel_.SetProgress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               absl::Duration patience) override {
+    return channel_.RanksBehind(point, absl::ToChronoMilliseconds(patience));
+  }
 
  protected:
   absl::Status RunAllToAllV(const AllToAllVArgs& args, Call& call) override;

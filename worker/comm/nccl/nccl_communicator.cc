@@ -18,6 +18,9 @@
 namespace octet {
 namespace {
 
+// For the others to say where they are, when a call is late.
+constexpr absl::Duration kRollCallPatience = absl::Seconds(1);
+
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::unique_ptr<Communicator> host_data, NcclOptions options)
@@ -53,6 +56,11 @@ class NcclCommunicator final : public Communicator {
     if (!poison_.ok()) return poison_;
     return Remember(host_data_->Poll(op));
   }
+  void SetProgress(int64_t point) override { host_data_->SetProgress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               absl::Duration patience) override {
+    return host_data_->RanksBehind(point, patience);
+  }
   // Seen by the wait for the GPU too, which looks at host_data_ all the time.
   void Abort(const absl::Status& reason) override { host_data_->Abort(reason); }
   std::vector<OpCounters> counters() const override;
@@ -75,15 +83,21 @@ class NcclCommunicator final : public Communicator {
   template <typename Ready>
   absl::Status Await(const DeviceCall& call, Ready ready);
   absl::StatusOr<bool> StreamIsPast();
+  // Tells host_data_ when the GPU has come to the call.
+  absl::Status NoteProgress();
+  absl::Status DeadlineFailure(const DeviceCall& call);
   absl::Status Failure(const DeviceCall& call, absl::StatusCode code,
-                       std::string reason) const;
+                       std::string reason,
+                       std::vector<int> missing_ranks = {}) const;
   // An error ends NCCL's part and stays.
   absl::Status Remember(absl::Status status);
 
   const std::unique_ptr<Communicator> host_data_;
   const NcclOptions options_;
   NcclGroup group_;
+  cuda::OwnedEvent begun_;  // the stream is where the call begins
   cuda::OwnedEvent done_;
+  int64_t progress_ = -1;  // the last call that the GPU has come to
   CommCounters device_counters_;
   int64_t sequence_number_ = -1;  // of host_data_'s last collective
   absl::Status poison_;
@@ -93,7 +107,11 @@ template <typename Ready>
 absl::Status NcclCommunicator::Await(const DeviceCall& call, Ready ready) {
   Backoff backoff(/*crowded=*/false);
   while (true) {
-    const absl::StatusOr<bool> answer = ready();
+    absl::StatusOr<bool> answer = ready();
+    if (answer.ok() && !*answer) {
+      const absl::Status noted = NoteProgress();
+      if (!noted.ok()) answer = noted;
+    }
     if (!answer.ok()) {
       return Failure(call, answer.status().code(),
                      std::string(answer.status().message()));
@@ -101,14 +119,34 @@ absl::Status NcclCommunicator::Await(const DeviceCall& call, Ready ready) {
     if (*answer) return absl::OkStatus();
     OCTET_RETURN_IF_ERROR(host_data_->Poll(call.op));
     if (absl::Now() - call.start > call.timeout) {
-      return Failure(
-          call, absl::StatusCode::kDeadlineExceeded,
-          absl::StrCat(
-              "every rank has come, but the GPUs did not finish within ",
-              absl::FormatDuration(call.timeout)));
+      return DeadlineFailure(call);
     }
     backoff.Pause();
   }
+}
+
+// Every rank has come, and then: the process of one has stopped, or its GPU is
+// busy with what was there before.
+absl::Status NcclCommunicator::DeadlineFailure(const DeviceCall& call) {
+  std::vector<int> behind =
+      host_data_->RanksBehind(sequence_number_, kRollCallPatience);
+  // Another rank may have said it first.
+  OCTET_RETURN_IF_ERROR(host_data_->Poll(call.op));
+  return Failure(
+      call, absl::StatusCode::kDeadlineExceeded,
+      absl::StrCat("every rank has come, but the GPUs did not finish within ",
+                   absl::FormatDuration(call.timeout)),
+      std::move(behind));
+}
+
+absl::Status NcclCommunicator::NoteProgress() {
+  if (progress_ == sequence_number_) return absl::OkStatus();
+  const cudaError_t error = cudaEventQuery(begun_.get());
+  if (error == cudaErrorNotReady) return absl::OkStatus();
+  OCTET_RETURN_IF_ERROR(
+      cuda::CudaStatus(error, "cudaEventQuery of the work before"));
+  host_data_->SetProgress(progress_ = sequence_number_);
+  return absl::OkStatus();
 }
 
 absl::Status NcclCommunicator::Connect() {
@@ -121,6 +159,7 @@ absl::Status NcclCommunicator::Connect() {
   }
   ++sequence_number_;
   OCTET_RETURN_IF_ERROR(host_data_->Broadcast(&id, sizeof(id), 0, op));
+  OCTET_ASSIGN_OR_RETURN(begun_, cuda::NewEvent());
   OCTET_ASSIGN_OR_RETURN(done_, cuda::NewEvent());
   OCTET_RETURN_IF_ERROR(group_.Connect(id, rank(), size()));
   return Await(call, [&] { return group_.Settled(); });
@@ -177,7 +216,9 @@ absl::Status NcclCommunicator::RunOnDevice(const AllToAllVArgs& args,
   }
   OCTET_RETURN_IF_ERROR(Meet(args, call));
   const cudaStream_t stream = options_.native_stream(*call.op.stream);
-  absl::Status status = group_.AllToAllV(args, stream);
+  absl::Status status = cuda::CudaStatus(cudaEventRecord(begun_.get(), stream),
+                                         "cudaEventRecord");
+  if (status.ok()) status = group_.AllToAllV(args, stream);
   if (!status.ok()) {
     status = Failure(call, status.code(), std::string(status.message()));
   }
@@ -189,6 +230,7 @@ absl::Status NcclCommunicator::RunOnDevice(const AllToAllVArgs& args,
                            : Failure(call, recorded.code(),
                                      std::string(recorded.message()));
   }
+  if (status.ok()) host_data_->SetProgress(progress_ = sequence_number_);
   // The others are in it already, and would wait for this rank.
   if (!status.ok()) host_data_->Abort(status);
   return status;
@@ -233,7 +275,8 @@ absl::StatusOr<bool> NcclCommunicator::StreamIsPast() {
 
 absl::Status NcclCommunicator::Failure(const DeviceCall& call,
                                        absl::StatusCode code,
-                                       std::string reason) const {
+                                       std::string reason,
+                                       std::vector<int> missing_ranks) const {
   CollectiveFailure failure;
   failure.rank = rank();
   failure.host = host(rank());
@@ -242,6 +285,7 @@ absl::Status NcclCommunicator::Failure(const DeviceCall& call,
   failure.step_id = call.op.step_id;
   failure.sequence_number = sequence_number_;
   failure.waited = absl::Now() - call.start;
+  failure.missing_ranks = std::move(missing_ranks);
   failure.reason = std::move(reason);
   return failure.ToStatus(code);
 }

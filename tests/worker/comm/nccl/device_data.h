@@ -56,6 +56,11 @@ class OnDevice final : public Communicator {
   }
   absl::Status Barrier(const OpInfo& op) override { return nccl_->Barrier(op); }
   absl::Status Poll(const OpInfo& op) override { return nccl_->Poll(op); }
+  void SetProgress(int64_t point) override { nccl_->SetProgress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               absl::Duration patience) override {
+    return nccl_->RanksBehind(point, patience);
+  }
   void Abort(const absl::Status& reason) override { nccl_->Abort(reason); }
   std::vector<OpCounters> counters() const override {
     return nccl_->counters();

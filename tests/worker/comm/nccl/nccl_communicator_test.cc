@@ -52,6 +52,7 @@ TEST_F(NcclTransport, AllGather) { test::CheckAllGather(*comm_); }
 TEST_F(NcclTransport, AllReduce) { test::CheckAllReduce(*comm_); }
 TEST_F(NcclTransport, Broadcast) { test::CheckBroadcast(*comm_); }
 TEST_F(NcclTransport, Barrier) { test::CheckBarrier(*comm_); }
+TEST_F(NcclTransport, RanksBehind) { test::CheckRanksBehind(*comm_); }
 TEST_F(NcclTransport, RandomSequence) {
   test::CheckRandomSequence(*comm_, 11, 60);
 }

@@ -49,6 +49,11 @@ class Liar final : public Communicator {
   }
   absl::Status Barrier(const OpInfo& op) override { return mpi_->Barrier(op); }
   absl::Status Poll(const OpInfo& op) override { return mpi_->Poll(op); }
+  void SetProgress(int64_t point) override { mpi_->SetProgress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               absl::Duration patience) override {
+    return mpi_->RanksBehind(point, patience);
+  }
   void Abort(const absl::Status& reason) override { mpi_->Abort(reason); }
   std::vector<OpCounters> counters() const override { return {}; }
 

@@ -16,6 +16,7 @@ using test::JobResult;
 using test::kFailingRank;
 using test::kFailureRanks;
 using test::RankResult;
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
@@ -75,7 +76,8 @@ TEST(NcclFailureTest, AsynchronousErrorOfNccl) {
   }
 }
 
-// The hosts have met; the first to lose patience tells the others.
+// The hosts have met; the first to lose patience asks who is behind, and tells
+// the others.
 void ExpectGpuDeadline(const JobResult& job) {
   for (int rank = 0; rank < kFailureRanks; ++rank) {
     if (rank == kFailingRank) continue;
@@ -84,7 +86,9 @@ void ExpectGpuDeadline(const JobResult& job) {
                 AnyOf("DEADLINE_EXCEEDED", "UNAVAILABLE"));
     EXPECT_EQ(job.ranks[rank].poisoned, "poisoned");
     EXPECT_THAT(job.ranks[rank].message, HasSubstr(kDispatch));
-    EXPECT_THAT(job.ranks[rank].message, HasSubstr("GPUs did not finish"));
+    EXPECT_THAT(job.ranks[rank].message,
+                HasSubstr("for rank 1: every rank has come, but the GPUs did "
+                          "not finish"));
   }
 }
 
@@ -104,7 +108,9 @@ TEST(NcclFailureTest, RankKilledOnItsGpuEndsTheWait) {
     EXPECT_EQ(job.ranks[rank].code, "UNAVAILABLE");
     EXPECT_THAT(job.ranks[rank].message,
                 HasSubstr("dispatch of layer 3 in step 17"));
-    EXPECT_THAT(job.ranks[rank].message, HasSubstr("SIGTERM"));
+    EXPECT_THAT(
+        job.ranks[rank].message,
+        AllOf(HasSubstr("SIGTERM"), HasSubstr("no answer from rank 1")));
   }
 }
 

@@ -56,6 +56,11 @@ class StreamOrderCommunicator final : public Communicator {
     return host_data_->Barrier(op);
   }
   absl::Status Poll(const OpInfo& op) override { return host_data_->Poll(op); }
+  void SetProgress(int64_t point) override { host_data_->SetProgress(point); }
+  std::vector<int> RanksBehind(int64_t point,
+                               absl::Duration patience) override {
+    return host_data_->RanksBehind(point, patience);
+  }
   void Abort(const absl::Status& reason) override { host_data_->Abort(reason); }
   std::vector<OpCounters> counters() const override { return {}; }
 
