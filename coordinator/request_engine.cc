@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "coordinator/group_failure.h"
+#include "coordinator/step_result_check.h"
 
 namespace octet {
 namespace {
@@ -32,12 +33,6 @@ v1::Event EventAt(absl::Time now) {
   v1::Event event;
   event.set_unix_seconds(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
   return event;
-}
-
-int32_t NumTargets(const v1::ScoreSpec& score) {
-  const auto& ids = score.target_ids();
-  return static_cast<int32_t>(ids.size() -
-                              std::count(ids.begin(), ids.end(), -1));
 }
 
 }  // namespace
@@ -289,7 +284,9 @@ void RequestEngine::ReportPreemptions(const StepSchedule& schedule,
 
 absl::Status RequestEngine::HandleResult(const v1::StepResult& result,
                                          absl::Time now) {
-  OCTET_RETURN_IF_ERROR(CheckResult(result));
+  OCTET_RETURN_IF_ERROR(
+      CheckStepResult(in_flight_.has_value() ? &in_flight_->plan : nullptr,
+                      result, hello_.model().vocab_size()));
   const InFlight done = *std::move(in_flight_);
   in_flight_.reset();
   counters_.set_steps(counters_.steps() + 1);
@@ -313,43 +310,6 @@ absl::Status RequestEngine::HandleResult(const v1::StepResult& result,
   for (const v1::SequenceChunk& sent : done.plan.forward().chunks()) {
     const auto it = by_id.find(sent.sequence_id());
     TakeChunk(sent, it == by_id.end() ? nullptr : it->second, now);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RequestEngine::CheckResult(const v1::StepResult& result) const {
-  if (!in_flight_.has_value() ||
-      result.step_id() != in_flight_->plan.step_id()) {
-    return absl::InternalError(absl::StrCat(
-        "the group answered step ", result.step_id(), ", expected ",
-        in_flight_.has_value() ? absl::StrCat(in_flight_->plan.step_id())
-                               : "none"));
-  }
-  absl::flat_hash_map<SequenceId, const v1::SequenceResult*> by_id;
-  for (const v1::SequenceResult& sequence : result.sequences()) {
-    by_id[sequence.sequence_id()] = &sequence;
-  }
-  for (const v1::SequenceChunk& sent : in_flight_->plan.forward().chunks()) {
-    if (!sent.has_sample() && !sent.has_score()) continue;
-    const auto it = by_id.find(sent.sequence_id());
-    if (it == by_id.end()) {
-      return absl::InternalError(
-          absl::StrCat("the group's answer to step ", result.step_id(),
-                       " lacks sequence ", sent.sequence_id()));
-    }
-    const int32_t token = it->second->token_id();
-    if (sent.has_sample() &&
-        (token < 0 || token >= hello_.model().vocab_size())) {
-      return absl::InternalError(absl::StrCat("the group sampled token ", token,
-                                              ", expected 0 to ",
-                                              hello_.model().vocab_size() - 1));
-    }
-    if (sent.has_score() &&
-        it->second->scored_size() != NumTargets(sent.score())) {
-      return absl::InternalError(
-          absl::StrCat("the group scored ", it->second->scored_size(),
-                       " tokens, expected ", NumTargets(sent.score())));
-    }
   }
   return absl::OkStatus();
 }

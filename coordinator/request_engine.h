@@ -117,7 +117,6 @@ class RequestEngine {
   bool AddChunks(const StepSchedule& schedule, absl::Time now,
                  v1::ForwardPlan* plan);
   void ReportPreemptions(const StepSchedule& schedule, absl::Time now);
-  absl::Status CheckResult(const v1::StepResult& result) const;
   void TakeChunk(const v1::SequenceChunk& sent,
                  const v1::SequenceResult* result, absl::Time now);
   void FinishSequence(SequenceId id, const SequenceOwner& owner);

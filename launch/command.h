@@ -26,6 +26,7 @@ absl::Status RunGenerate(const Args& args);
 absl::Status RunChat(const Args& args);
 absl::Status RunScore(const Args& args);
 absl::Status RunInfo(const Args& args);
+absl::Status RunTrain(const Args& args);
 absl::Status RunInit(const Args& args);
 absl::Status RunBench(const Args& args);
 

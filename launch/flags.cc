@@ -10,11 +10,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "launch/files.h"
@@ -103,8 +106,56 @@ struct Flags::Impl {
   CLI::App app;
   std::string config_file;
   absl::Status error;
-  absl::flat_hash_set<std::string> list_options;  // with the dashes
+  // Flag names without the two dashes in front.
+  absl::flat_hash_set<std::string> list_options, switches, ignorable;
+  absl::flat_hash_map<std::string, std::string> aliases;
+  std::vector<std::string> ignored;
+
+  // A name as it was registered: dashes for underscores, aliases resolved.
+  std::string Canonical(absl::string_view name) const {
+    std::string dashed = absl::StrReplaceAll(name, {{"_", "-"}});
+    const auto it = aliases.find(dashed);
+    return it == aliases.end() ? dashed : it->second;
+  }
+  std::vector<std::string> Normalize(const std::vector<std::string>& args);
 };
+
+bool IsTruthWord(absl::string_view text) {
+  bool value = false;
+  return !text.empty() && absl::ascii_isalpha(text[0]) &&
+         absl::SimpleAtob(text, &value);
+}
+
+// Canonical names; the truth words after a switch joined to it; what is to be
+// ignored taken out with its value.
+std::vector<std::string> Flags::Impl::Normalize(
+    const std::vector<std::string>& args) {
+  std::vector<std::string> out;
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (args[i].size() < 3 || args[i].rfind("--", 0) != 0) {
+      out.push_back(args[i]);
+      continue;
+    }
+    const size_t equals = args[i].find('=');
+    const std::string name =
+        Canonical(absl::string_view(args[i]).substr(2, equals - 2));
+    const bool has_value = equals != std::string::npos;
+    const bool value_follows =
+        !has_value && i + 1 < args.size() && args[i + 1].rfind("--", 0) != 0;
+    if (ignorable.contains(name)) {
+      ignored.push_back(name);
+      i += value_follows;
+      continue;
+    }
+    std::string flag = absl::StrCat(
+        "--", name, has_value ? absl::string_view(args[i]).substr(equals) : "");
+    if (value_follows && switches.contains(name) && IsTruthWord(args[i + 1])) {
+      absl::StrAppend(&flag, "=", args[++i]);
+    }
+    out.push_back(std::move(flag));
+  }
+  return out;
+}
 
 // The file as arguments, to be put before those of the command line, which win
 // by coming last.
@@ -120,7 +171,12 @@ absl::StatusOr<std::vector<std::string>> Flags::Impl::ArgsFromYaml(
           absl::StrCat(path, ": expected a map of flags"));
     for (const auto& entry : file) {
       const std::string key = entry.first.as<std::string>();
-      const std::string flag = "--" + key;
+      const std::string name = Canonical(key);
+      const std::string flag = "--" + name;
+      if (ignorable.contains(name)) {
+        ignored.push_back(name);
+        continue;
+      }
       if (key == "config" || app.get_option_no_throw(flag) == nullptr) {
         return absl::InvalidArgumentError(
             absl::StrCat(path, ": key '", key, "' is not a flag of ",
@@ -134,7 +190,7 @@ absl::StatusOr<std::vector<std::string>> Flags::Impl::ArgsFromYaml(
         return absl::InvalidArgumentError(
             absl::StrCat(path, ": key '", key, "' is empty, expected a value"));
       }
-      if (entry.second.IsSequence() && !list_options.contains(flag)) {
+      if (entry.second.IsSequence() && !list_options.contains(name)) {
         return absl::InvalidArgumentError(absl::StrCat(
             path, ": key '", key, "' is a list, expected one value"));
       }
@@ -167,6 +223,7 @@ void Flags::Add(const std::string& name, std::string* target,
 void Flags::Add(const std::string& name, bool* target,
                 const std::string& help) {
   const std::string option = "--" + name;
+  impl_->switches.insert(name);
   Impl* const impl = impl_.get();
   // CLI11 throws what is not a ParseError at words that it does not know.
   impl->app
@@ -262,7 +319,7 @@ void Flags::Add(const std::string& name, std::vector<int>* target,
 
 void Flags::Add(const std::string& name, std::vector<std::string>* target,
                 const std::string& help) {
-  impl_->list_options.insert("--" + name);
+  impl_->list_options.insert(name);
   impl_->app.add_option("--" + name, *target, help)
       ->type_name("TEXT")
       ->expected(1)
@@ -291,7 +348,20 @@ void Flags::AddPositional(const std::string& name, std::string* target,
   impl_->app.add_option(name, *target, help);
 }
 
+void Flags::AddAlias(const std::string& alias, const std::string& name) {
+  impl_->aliases[alias] = name;
+}
+
+void Flags::Ignore(std::vector<std::string> names) {
+  for (std::string& name : names) impl_->ignorable.insert(std::move(name));
+}
+
+const std::vector<std::string>& Flags::ignored() const {
+  return impl_->ignored;
+}
+
 absl::StatusOr<bool> Flags::Parse(std::vector<std::string> args) {
+  args = impl_->Normalize(args);
   // The file comes first, so it must be known before the rest is parsed.
   for (size_t i = 0; i < args.size(); ++i) {
     std::string path;

@@ -7,6 +7,9 @@
 //   1024}); OCTET_ASSIGN_OR_RETURN(bool go_on, flags.Parse(args));  // false:
 //   help was asked for and printed
 //
+// Underscores in names mean dashes (`--learning_rate`, as the seeds write it),
+// and a switch may have its value as the next argument ("--plot_loss True").
+//
 // A target holds its default before Parse. Errors are one sentence that names
 // the flag (or file and key), what was found and what was expected. One thread
 // at a time.
@@ -71,6 +74,13 @@ class Flags {
   // Arguments that are not flags (each at most once, in this order).
   void AddPositional(const std::string& name, std::string* target,
                      const std::string& help);
+
+  // `alias` means the flag `name`, on the command line and in files.
+  void AddAlias(const std::string& alias, const std::string& name);
+  // Names that are accepted, with or without a value, and do nothing; what was
+  // given of them is in ignored() after Parse.
+  void Ignore(std::vector<std::string> names);
+  const std::vector<std::string>& ignored() const;
 
   // `args` without the program's name.
   absl::StatusOr<bool> Parse(std::vector<std::string> args);

@@ -15,6 +15,8 @@ constexpr octet::Command kCommands[] = {
      octet::RunScore},
     {"info", "state, topology, placement, memory and expert use",
      octet::RunInfo},
+    {"train", "pre-train or fine-tune: all weights, some layers, or adapters",
+     octet::RunTrain},
     {"init", "write a checkpoint of any shape with random weights",
      octet::RunInit},
     {"bench", "measure this machine's limits and the model's share of them",

@@ -35,4 +35,10 @@ bool WaitForShutdownSignal(const std::function<bool()>& finished) {
   return false;
 }
 
+bool TakeShutdownSignal() {
+  const sigset_t set = ShutdownSet();
+  const timespec none = {};
+  return sigtimedwait(&set, nullptr, &none) > 0;
+}
+
 }  // namespace octet

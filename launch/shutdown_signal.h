@@ -17,6 +17,9 @@ void UnblockShutdownSignals();
 // second, says true (returns false).
 bool WaitForShutdownSignal(const std::function<bool()>& finished);
 
+// Takes a signal that has come, without waiting.
+bool TakeShutdownSignal();
+
 }  // namespace octet
 
 #endif  // OCTET_LAUNCH_SHUTDOWN_SIGNAL_H_

@@ -78,9 +78,11 @@ v1::GroupFailure ToGroupFailure(const absl::Status& status,
 }
 
 GroupLoop::GroupLoop(Communicator* communicator, Engine* engine,
-                     int num_experts, PlanSource* source)
+                     TrainHandler* training, int num_experts,
+                     PlanSource* source)
     : communicator_(communicator),
       engine_(engine),
+      training_(training),
       num_experts_(num_experts),
       source_(source) {
   OCTET_CHECK(communicator->rank() != 0 || source != nullptr);
@@ -135,6 +137,9 @@ absl::Status GroupLoop::Execute(const v1::Plan& plan) {
   v1::StepResult local;
   if (plan.has_forward()) {
     OCTET_ASSIGN_OR_RETURN(local, engine_->Run(plan.step_id(), plan.forward()));
+  } else if (plan.has_train()) {
+    OCTET_ASSIGN_OR_RETURN(*local.mutable_train(),
+                           training_->Run(plan.step_id(), plan.train()));
   } else if (plan.has_collect_expert_stats()) {
     *local.mutable_expert_stats() = LocalExpertStats();
   } else {

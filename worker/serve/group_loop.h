@@ -34,6 +34,18 @@ class PlanSource {
   virtual void SendFailure(const v1::GroupFailure& failure) = 0;
 };
 
+// Runs the training calls of a rank. Used by the loop's thread.
+class TrainHandler {
+ public:
+  virtual ~TrainHandler() = default;
+
+  // Every rank runs every call. A call that is refused is a result with a code,
+  // the same on every rank, after which the group goes on; an error ends the
+  // group. Rank 0's result is the answer.
+  virtual absl::StatusOr<v1::TrainResult> Run(int64_t step_id,
+                                              const v1::TrainPlan& call) = 0;
+};
+
 // What `status` says about the end of a group, from the view of this rank.
 v1::GroupFailure ToGroupFailure(const absl::Status& status,
                                 const Communicator& communicator,
@@ -43,8 +55,8 @@ class GroupLoop {
  public:
   // All of it outlives the loop. `source` is used on rank 0 only and may be
   // nullptr elsewhere. num_experts: E.
-  GroupLoop(Communicator* communicator, Engine* engine, int num_experts,
-            PlanSource* source);
+  GroupLoop(Communicator* communicator, Engine* engine, TrainHandler* training,
+            int num_experts, PlanSource* source);
 
   absl::Status Run();
 
@@ -55,6 +67,7 @@ class GroupLoop {
 
   Communicator* communicator_;
   Engine* engine_;
+  TrainHandler* training_;
   const int num_experts_;
   PlanSource* source_;
 };

@@ -78,6 +78,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const WorkerOptions& options,
   OCTET_RETURN_IF_ERROR(communicator->Barrier(op));
   OCTET_RETURN_IF_ERROR(rank->NewCache());
   OCTET_RETURN_IF_ERROR(rank->NewEngine());
+  rank->NewTrainer();
   return rank;
 }
 
@@ -176,6 +177,29 @@ absl::Status Rank::NewEngine() {
   engine_ = std::make_unique<Engine>(backend_.get(), transformer_.get(),
                                      communicator_->rank(), std::move(plan));
   return absl::OkStatus();
+}
+
+void Rank::NewTrainer() {
+  RankModel model;
+  model.backend = backend_.get();
+  model.communicator = communicator_;
+  model.config = &config_;
+  model.placement = &*placement_;
+  model.weights = &weights_;
+  trainer_ = std::make_unique<Trainer>(model, [this] { return Environment(); });
+}
+
+TrainingEnvironment Rank::Environment() const {
+  TrainingEnvironment environment;
+  environment.checkpoint_dir = options_.model_dir;
+  environment.memory.kv_cache_bytes = cache_->size_bytes();
+  environment.memory.available_bytes = AvailableHostBytes() / RanksOnHost();
+  if (options_.device.free_bytes) {
+    // Unknown is 0: nothing is refused then.
+    environment.memory.available_bytes =
+        options_.device.free_bytes().value_or(0);
+  }
+  return environment;
 }
 
 v1::RankInfo Rank::Info() const {

@@ -15,6 +15,7 @@
 #include "worker/model/weights.h"
 #include "worker/moe/placement.h"
 #include "worker/serve/engine.h"
+#include "worker/service/trainer.h"
 #include "worker/service/worker.h"
 
 namespace octet {
@@ -27,6 +28,7 @@ class Rank {
       const WorkerOptions& options, Communicator* communicator);
 
   Engine& engine() { return *engine_; }
+  Trainer& trainer() { return *trainer_; }
   const ModelConfig& config() const { return config_; }
 
   // Collective. Rank 0 gets the introduction of the group, the others nothing.
@@ -40,6 +42,8 @@ class Rank {
   absl::Status LoadWeights();
   absl::Status NewCache();
   absl::Status NewEngine();
+  void NewTrainer();
+  TrainingEnvironment Environment() const;
   int RanksOnHost() const;
   v1::RankInfo Info() const;
 
@@ -53,6 +57,7 @@ class Rank {
   std::optional<KvCache> cache_;
   std::unique_ptr<Transformer> transformer_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Trainer> trainer_;
 };
 
 }  // namespace octet

@@ -90,7 +90,8 @@ absl::Status RunWorkerRank(const WorkerOptions& options,
     return status;
   }
   OCTET_RETURN_IF_ERROR(GroupLoop(&communicator, &rank->engine(),
-                                  rank->config().num_experts, link.get())
+                                  &rank->trainer(), rank->config().num_experts,
+                                  link.get())
                             .Run());
   return link != nullptr ? link->end() : absl::OkStatus();
 }

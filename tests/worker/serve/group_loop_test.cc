@@ -32,6 +32,29 @@ const test::TinyModel& Model() {
   return *model;
 }
 
+// Answers a call with its loss scale, a bad scale with a refusal, and an
+// EndRun with an error that ends the group.
+class EchoTraining : public TrainHandler {
+ public:
+  explicit EchoTraining(int rank) : rank_(rank) {}
+
+  absl::StatusOr<v1::TrainResult> Run(int64_t,
+                                      const v1::TrainPlan& call) override {
+    v1::TrainResult result;
+    if (call.has_end_run()) return absl::InternalError("out of step");
+    if (call.forward_backward().loss_scale() < 0) {
+      result.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+      return result;
+    }
+    result.mutable_forward()->set_loss(call.forward_backward().loss_scale());
+    result.mutable_forward()->set_num_tokens(rank_);
+    return result;
+  }
+
+ private:
+  const int rank_;
+};
+
 // Runs the script on `num_ranks` ranks; the ranks' statuses. `missing_rank`
 // leaves without a word before the first plan.
 std::vector<absl::Status> RunScript(int num_ranks, ScriptedSource& source,
@@ -57,7 +80,9 @@ std::vector<absl::Status> RunScript(int num_ranks, ScriptedSource& source,
           absl::SleepFor(3 * timeout);
           return absl::OkStatus();
         }
-        return GroupLoop(&communicator, &engine, Model().config.num_experts,
+        EchoTraining training(communicator.rank());
+        return GroupLoop(&communicator, &engine, &training,
+                         Model().config.num_experts,
                          communicator.rank() == 0 ? &source : nullptr)
             .Run();
       },
@@ -155,6 +180,36 @@ TEST(GroupLoopTest, ResultsAreTheSameBytesAtEveryWidth) {
     EXPECT_EQ(BySequence(source.results), expected) << num_ranks << " ranks";
     EXPECT_EQ(source.failures.size(), 0u);
   }
+}
+
+TEST(GroupLoopTest, TrainingCallsAreAnsweredByRankZero) {
+  std::vector<v1::Plan> plans(2);
+  plans[0].set_step_id(5);
+  plans[0].mutable_train()->mutable_forward_backward()->set_loss_scale(0.5f);
+  plans[1].set_step_id(6);
+  plans[1].mutable_train()->mutable_forward_backward()->set_loss_scale(-1);
+  plans.emplace_back().mutable_shutdown();
+  ScriptedSource source(plans);
+  for (const absl::Status& status : RunScript(3, source)) {
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  ASSERT_EQ(source.results.size(), 2u);
+  EXPECT_EQ(source.results[0].step_id(), 5);
+  EXPECT_EQ(source.results[0].train().forward().loss(), 0.5);
+  EXPECT_EQ(source.results[0].train().forward().num_tokens(), 0);
+  EXPECT_EQ(source.results[1].train().code(), 3);
+}
+
+TEST(GroupLoopTest, ATrainingErrorThatIsNoRefusalEndsTheGroup) {
+  std::vector<v1::Plan> plans(1);
+  plans[0].set_step_id(7);
+  plans[0].mutable_train()->mutable_end_run();
+  ScriptedSource source(plans);
+  for (const absl::Status& status : RunScript(2, source)) {
+    EXPECT_FALSE(status.ok());
+  }
+  ASSERT_EQ(source.failures.size(), 1u);
+  EXPECT_THAT(source.failures[0].message(), HasSubstr("out of step"));
 }
 
 TEST(GroupLoopTest, ExpertStatsCountEveryTokenOnce) {
