@@ -61,10 +61,11 @@ struct DataOptions {
   int64_t buffer_size = 16384;  // streaming: examples that are shuffled at once
 
   BadRowPolicy bad_rows = BadRowPolicy::kStop;
-  int rows_per_slot = 1;               // examples in one microbatch
-  int validation_rows_per_slot = 1;    // the same for validation
-  int num_threads = 1;                 // that tokenise
-  std::string temporary_dir = "/tmp";  // of the store of examples
+  int rows_per_slot = 1;             // examples in one microbatch
+  int validation_rows_per_slot = 1;  // the same for validation
+  int num_threads = 1;               // that tokenise
+  // Of the store of examples, 4 bytes a token: on a disk for large data.
+  std::string temporary_dir = "/tmp";
 };
 
 class DataPipeline {
