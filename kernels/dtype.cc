@@ -36,4 +36,21 @@ float HalfToFloat(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
 }
 
+uint16_t FloatToHalf(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;   // NaN, quiet
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;  // 65520 and above
+  if (magnitude < 0x38800000u) {
+    // Below 2^-14: a multiple of 2^-24, rounded by the addition of 0.5, whose
+    // last fraction bit is 2^-24.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(shifted) -
+                                        std::bit_cast<uint32_t>(0.5f));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return sign | static_cast<uint16_t>((rounded - (112u << 23)) >> 13);
+}
+
 }  // namespace octet

@@ -54,6 +54,8 @@ constexpr BF16 ToBF16(float value) {
 
 // IEEE binary16 to binary32, exactly.
 float HalfToFloat(uint16_t half);
+// To nearest, ties to even; too large a value becomes infinity.
+uint16_t FloatToHalf(float value);
 
 }  // namespace octet
 

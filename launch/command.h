@@ -27,6 +27,7 @@ absl::Status RunChat(const Args& args);
 absl::Status RunScore(const Args& args);
 absl::Status RunInfo(const Args& args);
 absl::Status RunTrain(const Args& args);
+absl::Status RunMerge(const Args& args);
 absl::Status RunInit(const Args& args);
 absl::Status RunBench(const Args& args);
 

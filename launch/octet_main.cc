@@ -17,6 +17,7 @@ constexpr octet::Command kCommands[] = {
      octet::RunInfo},
     {"train", "pre-train or fine-tune: all weights, some layers, or adapters",
      octet::RunTrain},
+    {"merge", "fold an adapter into its base model", octet::RunMerge},
     {"init", "write a checkpoint of any shape with random weights",
      octet::RunInit},
     {"bench", "measure this machine's limits and the model's share of them",

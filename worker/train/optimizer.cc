@@ -70,7 +70,8 @@ absl::Status CheckAdamW(const v1::AdamWConfig& config) {
 
 Optimizer::Optimizer(Backend* backend, Communicator* communicator,
                      const ParameterSet* parameters, const ShardMap* shards)
-    : training_(backend->training()),
+    : backend_(backend),
+      training_(backend->training()),
       communicator_(communicator),
       parameters_(parameters),
       shards_(shards),
