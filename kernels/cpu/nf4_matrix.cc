@@ -1,6 +1,7 @@
 #include "kernels/cpu/nf4_matrix.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -153,20 +154,11 @@ absl::Status CpuNf4Matrix::UnpackRows(int64_t row_begin, Tensor rows) const {
   return absl::OkStatus();
 }
 
-void CpuNf4Matrix::PanelAbsmax(int64_t panel, int64_t block,
-                               float (&absmax)[kPanelOutputs]) const {
-  int64_t row = panel * kPanelOutputs;
-  int part = PartOf(row);
-  for (float& value : absmax) {
-    if (row >= n_) {
-      value = 0;
-      continue;
-    }
-    while (row >= parts_[part].row_begin + parts_[part].rows) ++part;
-    value = parts_[part].scales.Absmax(
-        (row - parts_[part].row_begin) * blocks_per_row() + block);
-    ++row;
-  }
+CpuNf4Matrix::RowScales CpuNf4Matrix::ScalesOf(int64_t row) const {
+  const Part& part = parts_[PartOf(row)];
+  const int64_t first = (row - part.row_begin) * blocks_per_row();
+  return {part.scales.codes.data() + first, part.scales.scales.data(), first,
+          part.scales.mean};
 }
 
 const std::byte* CpuNf4Matrix::Block(int64_t panel, int64_t step, int64_t steps,
@@ -175,13 +167,24 @@ const std::byte* CpuNf4Matrix::Block(int64_t panel, int64_t step, int64_t steps,
   const int64_t steps_per_pair = dtype_ == DType::kF32 ? 2 : 1;
   const auto dequantize = dtype_ == DType::kF32 ? kernels.dequantize_nf4_f32
                                                 : kernels.dequantize_nf4_bf16;
+  const std::array<float, 256>& map = DynamicMap();
+  const int64_t rows = std::min(kPanelOutputs, n_ - panel * kPanelOutputs);
+  RowScales scales[kPanelOutputs];
+  for (int64_t r = 0; r < rows; ++r) {
+    scales[r] = ScalesOf(panel * kPanelOutputs + r);
+  }
+  alignas(64) float absmax[kPanelOutputs] = {};
   const int64_t end = (step + steps) / steps_per_pair;
   std::byte* to = scratch;
   for (int64_t pair = step / steps_per_pair; pair < end;) {
     const int64_t block = pair / kBlockPairs;
     const int64_t pairs = std::min(end, (block + 1) * kBlockPairs) - pair;
-    alignas(64) float absmax[kPanelOutputs];
-    PanelAbsmax(panel, block, absmax);
+    for (int64_t r = 0; r < rows; ++r) {
+      const RowScales& row = scales[r];
+      absmax[r] = map[row.codes[block]] *
+                      row.scales[(row.first + block) / kNf4NestedBlock] +
+                  row.mean;
+    }
     dequantize(codes(panel) + pair * kPairBytes, absmax, pairs, to);
     pair += pairs;
     to += pairs * steps_per_pair * kStepBytes;

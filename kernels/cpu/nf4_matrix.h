@@ -60,6 +60,14 @@ class CpuNf4Matrix : public CpuMatrix {
     Nf4Scales scales;           // from then on
   };
 
+  // Where a row's absmax are found, as Nf4Scales::Absmax does.
+  struct RowScales {
+    const uint8_t* codes = nullptr;  // [k / 64]
+    const float* scales = nullptr;   // of the part
+    int64_t first = 0;               // absmax of the part before the row
+    float mean = 0;
+  };
+
   CpuNf4Matrix(DType dtype, int64_t k, std::vector<Part> parts, int64_t n,
                AlignedMemory codes);
 
@@ -67,9 +75,7 @@ class CpuNf4Matrix : public CpuMatrix {
   const uint8_t* codes(int64_t panel) const;
   uint8_t* codes(int64_t panel);
   int PartOf(int64_t row) const;
-  // Of 64 inputs of all outputs of a panel; 0 beyond n.
-  void PanelAbsmax(int64_t panel, int64_t block,
-                   float (&absmax)[kPanelOutputs]) const;
+  RowScales ScalesOf(int64_t row) const;
   template <typename Source>
   void QuantizeRow(int64_t row, const Source* source);
 
