@@ -109,6 +109,7 @@ class CommandLineTest(unittest.TestCase):
         self.assert_usage_error("serve", "--model", self.model, "--listen", "nonsense", says="--listen")
         self.assert_usage_error("serve", "--model", self.model, "--placement", "0:9", says="placement")
         self.assert_usage_error("serve", "--model", self.model, "--dtype", "int3", says="--dtype is 'int3'")
+        self.assert_usage_error("serve", "--model", self.model, "--quantization", "int3", says="--quantization is 'int3'")
         self.assert_usage_error("serve", "--model", self.model, "--isa", "mmx", says="mmx")
         self.assert_usage_error("init", "--output", self.directory / "x", "--preset", "nope", says="nope")
         self.assert_usage_error("init", "--output", self.model, says=str(self.model))

@@ -90,6 +90,7 @@ class Loader {
   absl::StatusOr<ModelWeights> Load(const MixtralSource& source) {
     ModelWeights weights;
     weights.dtype = dtype_;
+    weights.quantization = options_.quantization;
     OCTET_RETURN_IF_ERROR(LoadEnds(source, &weights));
     for (const LayerSource& layer : source.layers) {
       OCTET_ASSIGN_OR_RETURN(LayerWeights loaded, LoadLayer(layer));

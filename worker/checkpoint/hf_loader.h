@@ -14,8 +14,8 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "worker/checkpoint/hf_checkpoint.h"
-#include "worker/checkpoint/quantization.h"
 #include "worker/model/config.h"
+#include "worker/model/quantization.h"
 #include "worker/model/weights.h"
 
 namespace octet {

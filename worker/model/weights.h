@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "worker/model/quantization.h"
 #include "worker/nn/lora.h"
 
 namespace octet {
@@ -43,8 +44,9 @@ struct LayerWeights {
 
 struct ModelWeights {
   DType dtype =
-      DType::kBF16;       // compute dtype of every packed matrix: f32 or bf16
-  OwnedTensor embedding;  // [V, H] of dtype
+      DType::kBF16;  // compute dtype of every packed matrix: f32 or bf16
+  Quantization quantization;  // which matrices are not in dtype but in NF4
+  OwnedTensor embedding;      // [V, H] of dtype
   std::vector<LayerWeights> layers;  // L
   OwnedTensor final_norm;            // [H] f32
   std::unique_ptr<PackedMatrix>

@@ -12,9 +12,9 @@
 #include "absl/time/time.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/dtype.h"
-#include "worker/checkpoint/quantization.h"
 #include "worker/comm/communicator.h"
 #include "worker/device/rank_device.h"
+#include "worker/model/quantization.h"
 
 namespace octet {
 

@@ -15,6 +15,7 @@
 #include "worker/train/export.h"
 #include "worker/train/refusal.h"
 #include "worker/train/run_messages.h"
+#include "worker/train/trainable.h"
 
 namespace octet {
 namespace {
@@ -69,6 +70,8 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     OCTET_ASSIGN_OR_RETURN(resolved, ResolveRequest(request, adapter.get()));
     OCTET_ASSIGN_OR_RETURN(parameters,
                            ParameterSet::Create(*model.config, resolved));
+    OCTET_RETURN_IF_ERROR(CheckNotQuantized(parameters->parameters(),
+                                            model.weights->quantization));
     if (adapter == nullptr) return absl::OkStatus();
     return CheckAdapter(*adapter, *parameters);
   };

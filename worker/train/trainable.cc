@@ -162,4 +162,32 @@ absl::StatusOr<std::vector<Trained>> SelectTrained(
   return out;
 }
 
+absl::Status CheckNotQuantized(absl::Span<const Parameter> trained,
+                               const Quantization& quantization) {
+  for (const Parameter& parameter : trained) {
+    if (parameter.weight.part != WeightPart::kBase) continue;
+    bool quantized = false;
+    switch (parameter.weight.kind) {
+      case WeightKind::kQkv:
+      case WeightKind::kO:
+      case WeightKind::kW13:
+      case WeightKind::kW2:
+        quantized = quantization.nf4;
+        break;
+      case WeightKind::kGate:
+        quantized = quantization.nf4 && quantization.gate;
+        break;
+      default:
+        break;
+    }
+    if (quantized) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(parameter.name,
+                       " is kept in NF4 and would be trained itself, "
+                       "expected an adapter beside it (LoRA)"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace octet

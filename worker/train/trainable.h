@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "proto/training.pb.h"
+#include "worker/model/quantization.h"
 #include "worker/train/parameters.h"
 
 namespace octet {
@@ -29,6 +30,11 @@ enum class Trained {
 absl::StatusOr<std::vector<Trained>> SelectTrained(
     absl::Span<const Parameter> parameters,
     const v1::CreateRunRequest& request);
+
+// INVALID_ARGUMENT names a parameter of the model itself among `trained` that
+// is kept in 4 bits: only an adapter beside it can be trained.
+absl::Status CheckNotQuantized(absl::Span<const Parameter> trained,
+                               const Quantization& quantization);
 
 }  // namespace octet
 

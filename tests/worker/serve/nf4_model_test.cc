@@ -173,6 +173,7 @@ TEST_F(Nf4ModelTest, EachTensorIsQuantisedByItself) {
   const ModelWeights plain = Load(*backend, DType::kBF16, {}, {1, 2}).value();
   const ModelWeights nf4 =
       Load(*backend, DType::kBF16, {.nf4 = true}, {1, 2}).value();
+  EXPECT_TRUE(nf4.quantization.nf4);
   EXPECT_EQ(Unpack(*backend, *nf4.lm_head), Unpack(*backend, *plain.lm_head));
   const auto expect_quantised = [&](const PackedMatrix& actual,
                                     const PackedMatrix& original,

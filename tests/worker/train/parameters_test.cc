@@ -14,6 +14,7 @@
 #include "worker/checkpoint/mixtral_tensors.h"
 #include "worker/train/initial_values.h"
 #include "worker/train/shard_map.h"
+#include "worker/train/trainable.h"
 
 namespace octet {
 namespace {
@@ -61,6 +62,34 @@ TEST(ParametersTest, AdaptersStackBesideTheirWeights) {
   EXPECT_EQ(set->FindSource({WeightKind::kW13, 0, 1, WeightPart::kLoraA}), -1);
   EXPECT_GE(set->FindSource({WeightKind::kW13, 0, 2, WeightPart::kLoraA}), 0);
   EXPECT_EQ(set->FindSource({WeightKind::kQkv, 0}), -1);
+}
+
+// Weights in 4 bits take adapters beside them, and no training themselves.
+TEST(ParametersTest, QuantizedWeightsAreNotTrainedThemselves) {
+  const auto check = [](const v1::CreateRunRequest& request,
+                        const Quantization& quantization) {
+    const auto set = ParameterSet::Create(test::TrainerConfig(), request);
+    EXPECT_TRUE(set.ok()) << set.status();
+    return CheckNotQuantized(set->parameters(), quantization);
+  };
+  v1::CreateRunRequest request;
+  request.set_method(v1::TRAINING_METHOD_LORA);
+  request.mutable_lora()->set_rank(8);
+  request.mutable_lora()->add_target_modules("all");
+  request.mutable_lora()->add_modules_to_save("embed_tokens");
+  EXPECT_TRUE(check(request, {.nf4 = true, .gate = true}).ok());
+  request.Clear();
+  request.set_method(v1::TRAINING_METHOD_FREEZE);
+  request.add_trainable("*.block_sparse_moe.gate");
+  EXPECT_TRUE(check(request, {.nf4 = true}).ok());
+  EXPECT_EQ(check(request, {.nf4 = true, .gate = true}).message(),
+            "model.layers.0.block_sparse_moe.gate.weight is kept in NF4 and "
+            "would be trained itself, expected an adapter beside it (LoRA)");
+  request.Clear();
+  request.set_method(v1::TRAINING_METHOD_FULL);
+  EXPECT_TRUE(check(request, {}).ok());
+  EXPECT_EQ(check(request, {.nf4 = true}).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(ParametersTest, SeedsCountsOfTheChineseMixtralAdapter) {

@@ -1,6 +1,6 @@
 // Which weights of a model are kept in 4 bits.
-#ifndef OCTET_WORKER_CHECKPOINT_QUANTIZATION_H_
-#define OCTET_WORKER_CHECKPOINT_QUANTIZATION_H_
+#ifndef OCTET_WORKER_MODEL_QUANTIZATION_H_
+#define OCTET_WORKER_MODEL_QUANTIZATION_H_
 
 namespace octet {
 
@@ -12,4 +12,4 @@ struct Quantization {
 
 }  // namespace octet
 
-#endif  // OCTET_WORKER_CHECKPOINT_QUANTIZATION_H_
+#endif  // OCTET_WORKER_MODEL_QUANTIZATION_H_
