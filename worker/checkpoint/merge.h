@@ -5,7 +5,7 @@
 //   exact  the checkpoint's own weights (what the adapter was trained on when
 //          the model was loaded in 16 bits)
 //   nf4    those weights after NF4 with double quantisation (what a QLoRA
-//          adapter was trained on; worker/checkpoint/quantization.h)
+//          adapter was trained on; worker/model/quantization.h)
 // Modules that the adapter saves whole replace those of the base.
 //
 // Memory: the adapter's two matrices and one tensor of the base at a time, each
@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "worker/checkpoint/quantization.h"
+#include "worker/model/quantization.h"
 
 namespace octet {
 
