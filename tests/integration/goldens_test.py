@@ -3,29 +3,18 @@ prompts alike. The checkpoints have no tokenizer, so this also is the service by
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 import unittest
 from pathlib import Path
 
 from foreign_client import ForeignClient
 from octet_processes import SOURCE_DIR, Service
+from safetensors_file import read_tensor
 
 GOLDEN = SOURCE_DIR / "tests" / "golden"
 # Log-probabilities are differences of logits up to about 30, so a relative error of 1e-4 of the logits shows as 3e-3 at
 # worst; bf16 rounds every activation to 8 bits (tests/golden/README.md: transformers itself is off by 6e-2 of them).
 TOLERANCE = {"f32": 3e-3, "bf16": 1.0}
-
-
-def read_tensor(path: Path, name: str) -> list[float] | list[int]:
-    """A tensor of a safetensors file, flattened."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    entry = json.loads(data[8 : 8 + length])[name]
-    begin, end = (8 + length + offset for offset in entry["data_offsets"])
-    code = {"I32": "i", "F32": "f"}[entry["dtype"]]
-    return list(struct.unpack(f"<{(end - begin) // 4}{code}", data[begin:end]))
 
 
 class GoldensTest(unittest.TestCase):

@@ -3,6 +3,7 @@
 from mutant import Mutant
 
 BACKEND = "kernels_cuda_backend_test_plain_seq_lazy"
+FAULTS = "kernels_cuda_faults_test_plain_seq_lazy"
 DENSE = "kernels_cuda_dense_gemm_test_plain_seq_lazy"
 GEMM = "kernels_cuda_gemm_test_plain_seq_lazy"
 PACKED = "kernels_cuda_packed_matrix_test_plain_seq_lazy"
@@ -35,24 +36,26 @@ BACKEND_MUTANTS = [
            "CudaStatus(cudaSuccess,", "a staging buffer is given out while it is copied from",
            "kernels_cuda_memory_test_plain_seq_lazy", "*ChunksDoNotOverwrite*"),
     Mutant("synchronize", "kernels/cuda/cuda_stream.cc", "return CudaStatus(cudaStreamSynchronize(get()), \"cudaStreamSynchronize\");",
-           "return absl::OkStatus();", "Synchronize does not wait", "kernels_cuda_sampling_test_plain_seq_lazy"),
+           "return absl::OkStatus();", "Synchronize does not wait", FAULTS, "*RopeTableIsThere*"),
     Mutant("event_wait", "kernels/cuda/cuda_backend.cc", "CudaStatus(cudaStreamWaitEvent(on->get(), cuda_event->get(), 0),",
-           "CudaStatus(cudaSuccess,", "Wait does not make the stream wait", BACKEND, "*EventsOrderStreams*"),
+           "CudaStatus(on != nullptr && cuda_event != nullptr ? cudaSuccess : cudaErrorUnknown,", "Wait does not make the stream wait", BACKEND, "*EventsOrderStreams*"),
     Mutant("event_record", "kernels/cuda/cuda_backend.cc", "CudaStatus(cudaEventRecord(cuda_event->get(), on->get()),",
-           "CudaStatus(cudaSuccess,", "Record records nothing", BACKEND, "*EventsOrderStreams*"),
+           "CudaStatus(on != nullptr && cuda_event != nullptr ? cudaSuccess : cudaErrorUnknown,", "Record records nothing", BACKEND, "*EventsOrderStreams*"),
     Mutant("rope_table_theta", "kernels/cuda/cuda_backend.cc", "params.theta != rope_theta_ || params.head_dim", "params.head_dim",
-           "the angles of another theta are used", ROW_OPS, "*Rope*"),
+           "the angles of another theta are used", FAULTS, "*RopeTableFollows*"),
     Mutant("rope_table_wait", "kernels/cuda/cuda_backend.cc", "    OCTET_RETURN_IF_ERROR(stream.Synchronize());\n    rope_theta_",
-           "    rope_theta_", "another stream may use the table before it is there", "kernels_cuda_faults_test_plain_seq_lazy", "*RopeTable*"),
+           "    rope_theta_", "another stream may use the table before it is there", FAULTS, "*RopeTable*"),
     Mutant("packed_zero_wait", "kernels/cuda/packed_matrix.cc",
            "        \"cudaMemsetAsync of a packed matrix\"));\n    OCTET_RETURN_IF_ERROR(staging.Finish());\n",
            "        \"cudaMemsetAsync of a packed matrix\"));\n", "a new matrix is used before it is zero", PACKED, "*IsZero*"),
-    Mutant("packed_padding", "kernels/cuda/packed_matrix.cc", "  std::fill(target + k, target + ld, To{});\n", "",
+    Mutant("packed_padding", "kernels/cuda/packed_matrix.cc", "std::fill(target + k, target + ld, To{});", "std::fill(target + ld, target + ld, To{});",
            "what staging held comes into the padding", PACKED),
     Mutant("packed_finish", "kernels/cuda/packed_matrix.cc", "  }\n  return staging.Finish();\n}\n", "  }\n  return absl::OkStatus();\n}\n",
            "PackRows returns while rows are still on their way", PACKED),
-    Mutant("dense_unpinned", "kernels/cuda/dense_gemm_lt.cc", "&algorithms_[algorithm],", "nullptr,",
+    Mutant("dense_unpinned", "kernels/cuda/dense_gemm_lt.cc", "&algorithms_[algorithm],", "algorithm < 0 ? &algorithms_[algorithm] : nullptr,",
            "cuBLASLt chooses an algorithm for each call", DENSE),
+    Mutant("dense_rows", "kernels/cuda/dense_gemm_lt.cc", "  OCTET_RETURN_IF_ERROR(SetRows(num_rows));\n", "  static_cast<void>(num_rows);\n",
+           "the product is of as many rows as the heuristic was asked for", DENSE),
     Mutant("dense_zeros", "kernels/cuda/dense_gemm.cc", "    if (bits == RowBits::kUnknown) return nullptr;\n", "",
            "a matrix of zeros decides for its shape", DENSE, "*AMatrixOfZeros*"),
     Mutant("dense_comparison", "kernels/cuda/dense_gemm.cc", "                      rows.size()) != 0) {", "                      4) != 0) {",
@@ -60,7 +63,7 @@ BACKEND_MUTANTS = [
     Mutant("dense_alignment", "kernels/cuda/dense_gemm.cc", "!IsAligned(x.data()) || !IsAligned(out.data())", "!IsAligned(x.data())",
            "cuBLASLt gets an address it was not chosen for", DENSE, "*OddAddresses*"),
     Mutant("cache_head_dim", "kernels/cuda/cuda_objects.h", "cache.head_dim > kAttentionMaxHeadDim || cache.head_dim % 2 != 0",
-           "cache.head_dim > kAttentionMaxHeadDim", "odd head sizes reach the kernels", "kernels_cuda_faults_test_plain_seq_lazy", "*OddHead*"),
+           "cache.head_dim > kAttentionMaxHeadDim", "odd head sizes reach the kernels", BACKEND, "*LimitsOfAttention*"),
 ]
 
 NCCL_MUTANTS = [
@@ -102,7 +105,7 @@ NCCL_MUTANTS = [
            "ranks of one host open the same GPU", GPU, "*OpensTheGpuOfItsNumber*"),
     Mutant("gpu_failure_kept", "worker/device/cuda_rank.cc", "    host_data->Abort(opened);\n", "",
            "the others are not told that a GPU cannot be opened", GPU, "*AGpuThatCannot*"),
-    Mutant("nccl_failure_kept", "worker/comm/nccl/nccl_communicator.cc", "    group->Abort(status);\n", "",
+    Mutant("nccl_failure_kept", "worker/comm/nccl/nccl_communicator.cc", "    group->Abort(status);\n", "    static_cast<void>(group);\n",
            "the others are not told that a rank cannot connect", "nccl_faults_test_plain_seq_lazy_n2", "*ncclCommInitRank*"),
     Mutant("gpu_of_rank", "worker/device/cuda_rank.cc", "!= cudaSuccess || visible == 1)", "!= cudaSuccess)",
            "a rank looks for a GPU that its launcher hides", GPU, "*OpensTheOneGpu*"),

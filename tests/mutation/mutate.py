@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Breaks the CUDA and NCCL code on purpose, one place at a time, and sees the emulated tests notice.
 
-usage: tests/mutation/mutate.py [--only REGEX] [--work build-mutation] [--page FILE]
+usage: tests/mutation/mutate.py [--only REGEX] [--work build-mutation] [--rest] [--page FILE]
        tests/mutation/mutate.py --check [--build DIR]
        tests/mutation/mutate.py --list
 
 A mutant is a text in a source file, what replaces it, and the test cases that must fail then (cuda_kernel_mutants.py,
 cuda_host_mutants.py). They are applied to a copy of the tree, built there and run; the copy's own tests must pass first.
-The exit status is not 0 when a mutant survives, does not build, or no longer applies. --check only looks whether every
+The exit status is not 0 when a mutant survives, does not build, or no longer applies. Results are kept beside the build:
+--rest leaves out the mutants that were noticed before, --page writes all that are known. --check only looks whether every
 text occurs exactly once, and with --build whether the cases exist: the table cannot rot unseen.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import re
 import shutil
@@ -39,7 +41,7 @@ ENVIRONMENT = {"CTEST_OUTPUT_ON_FAILURE": "1", "GTEST_BREAK_ON_FAILURE": "1", "C
                "CUDA_EMU_NCCL_TIMEOUT": "10"}
 # What says best what went wrong, the first that is found.
 TELLING = (r"cuda_emu: (.*)", r"ERROR: AddressSanitizer: (.*)", r"runtime error: (.*)", r"check failed: (.*)",
-           r"_test\.cc:\d+: (?:Failure\n)?((?:.*\n){1,4})", r"(.*(?:SEGFAULT|Timeout|Exception|Abort|Signal).*)")
+           r"\.cc:\d+: (?:Failure\n)?((?:.*\n){1,4})", r"(.*(?:SEGFAULT|Timeout|Exception|Abort|Signal).*)")
 
 
 @dataclass
@@ -78,6 +80,21 @@ def all_cases(build: Path) -> list[str]:
 
 def cases(build: Path, regex: str) -> list[str]:
     return [case for case in all_cases(build) if re.search(regex, case)]
+
+
+class Results:
+    """The last outcome of every mutant, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known = json.loads(path.read_text()) if path.exists() else {}
+
+    def add(self, outcome: Outcome) -> None:
+        self.known[repr(outcome.mutant)] = [outcome.state, outcome.by, outcome.says, outcome.seconds]
+        self.path.write_text(json.dumps(self.known))
+
+    def of(self, mutants: list[Mutant]) -> list[Outcome]:
+        return [Outcome(mutant, *self.known[repr(mutant)]) for mutant in mutants if repr(mutant) in self.known]
 
 
 class Tree:
@@ -176,7 +193,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="regular expression of mutants' names")
     parser.add_argument("--work", type=Path, default=ROOT / "build-mutation", help="where the copy is kept and built")
-    parser.add_argument("--page", type=Path, help="also write the table here, in Markdown")
+    parser.add_argument("--rest", action="store_true", help="only those not noticed in an earlier run")
+    parser.add_argument("--page", type=Path, help="also write the table of all results here, in Markdown")
     parser.add_argument("--check", action="store_true", help="only look whether the mutants apply")
     parser.add_argument("--build", type=Path, help="with --check: a configured build, whose cases are looked at")
     parser.add_argument("--list", action="store_true", help="print the mutants")
@@ -195,6 +213,10 @@ def main() -> int:
     tree = Tree(options.work)
     tree.copy()
     tree.configure()
+    results = Results(tree.build / "mutants.json")
+    if options.rest:
+        noticed = {outcome.mutant for outcome in results.of(mutants) if outcome.state == "noticed"}
+        mutants = [mutant for mutant in mutants if mutant not in noticed]
     made = tree.make(mutants)
     if made.returncode != 0:
         sys.exit(made.stdout)
@@ -206,9 +228,10 @@ def main() -> int:
     for mutant in mutants:
         outcome = try_mutant(tree, mutant)
         outcomes.append(outcome)
+        results.add(outcome)
         print(f"{mutant.name:32} {outcome.state:14} {outcome.seconds:4.0f} s  {outcome.by}: {outcome.says}", flush=True)
     if options.page:
-        options.page.write_text(page(outcomes))
+        options.page.write_text(page(results.of(MUTANTS)))
     bad = [outcome.mutant.name for outcome in outcomes if outcome.state != "noticed"]
     print(f"{len(outcomes) - len(bad)} of {len(outcomes)} mutants are noticed" + (f"; not: {', '.join(bad)}" if bad else ""))
     return 1 if bad else 0

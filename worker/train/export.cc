@@ -15,19 +15,13 @@
 #include "worker/checkpoint/safetensors_writer.h"
 #include "worker/checkpoint/staged_directory.h"
 #include "worker/comm/group_messages.h"
+#include "worker/train/file_op.h"
 #include "worker/train/refusal.h"
 
 namespace octet {
 namespace {
 
 constexpr char kTokenizerFile[] = "/tokenizer.model";
-
-OpInfo ExportOp(int64_t step_id) {
-  OpInfo op;
-  op.operation = "export weights";
-  op.step_id = step_id;
-  return op;
-}
 
 absl::Status CopyToHost(WeightTrainer& trainer, ConstTensor from, float* to) {
   OCTET_RETURN_IF_ERROR(trainer.model().backend->CopyToHost(
@@ -42,7 +36,7 @@ template <typename Write>
 absl::Status WriteStaged(WeightTrainer& trainer, const std::string& path,
                          int64_t step_id, const Write& write) {
   Communicator& communicator = *trainer.model().communicator;
-  const OpInfo op = ExportOp(step_id);
+  const OpInfo op = FileOp("export weights", step_id);
   const bool root = communicator.rank() == 0;
   const StagedDirectory directory(path);
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(

@@ -70,8 +70,7 @@ absl::Status CheckAdamW(const v1::AdamWConfig& config) {
 
 Optimizer::Optimizer(Backend* backend, Communicator* communicator,
                      const ParameterSet* parameters, const ShardMap* shards)
-    : backend_(backend),
-      training_(backend->training()),
+    : training_(backend->training()),
       communicator_(communicator),
       parameters_(parameters),
       shards_(shards),

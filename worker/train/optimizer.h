@@ -67,7 +67,6 @@ class Optimizer {
   absl::Status Update(const AdamWParams& params, size_t index,
                       ConstTensor gradient, Stream& stream);
 
-  Backend* backend_;
   TrainingBackend* training_;
   Communicator* communicator_;
   const ParameterSet* parameters_;

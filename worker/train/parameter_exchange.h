@@ -66,7 +66,6 @@ class ParameterExchange {
                         const Use& use, absl::Span<const int64_t> received_at,
                         Tensor received, Stream& stream);
 
-  Backend* backend_;
   TrainingBackend* training_;
   Communicator* communicator_;
   const ParameterSet* parameters_;

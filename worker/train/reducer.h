@@ -83,7 +83,6 @@ class GradientReducer {
                          Stream& stream);
   absl::Status Settle(int source, int64_t end_slot, Stream& stream);
 
-  Backend* backend_;
   TrainingBackend* training_;
   Communicator* communicator_;
   const ParameterSet* parameters_;

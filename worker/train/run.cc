@@ -13,6 +13,7 @@
 #include "worker/checkpoint/peft_adapter.h"
 #include "worker/comm/group_messages.h"
 #include "worker/train/export.h"
+#include "worker/train/file_op.h"
 #include "worker/train/refusal.h"
 #include "worker/train/run_messages.h"
 #include "worker/train/trainable.h"
@@ -22,13 +23,6 @@ namespace {
 
 // More than any host's memory holds of activations.
 constexpr int64_t kMostRankTokens = 1 << 20;
-
-OpInfo RunOp(absl::string_view operation, int64_t step_id) {
-  OpInfo op;
-  op.operation = operation;
-  op.step_id = step_id;
-  return op;
-}
 
 absl::StatusOr<std::unique_ptr<PeftAdapter>> OpenAdapter(
     const v1::CreateRunRequest& request) {
@@ -76,7 +70,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     return CheckAdapter(*adapter, *parameters);
   };
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, resolve(),
-                                      RunOp("create run", step_id)));
+                                      FileOp("create run", step_id)));
   std::unique_ptr<TrainingRun> run(
       new TrainingRun(model, environment, std::move(resolved)));
   const TrainingPassOptions options =
@@ -90,7 +84,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     return absl::OkStatus();
   };
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, make_pass(),
-                                      RunOp("create run", step_id)));
+                                      FileOp("create run", step_id)));
   OCTET_ASSIGN_OR_RETURN(
       run->trainer_,
       WeightTrainer::Create(model, *std::move(parameters), run->request_,
@@ -102,7 +96,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
 absl::Status TrainingRun::PlanMemoryOfGroup(const ParameterSet& parameters,
                                             const TrainingPassOptions& options,
                                             int64_t step_id) {
-  const OpInfo op = RunOp("plan memory", step_id);
+  const OpInfo op = FileOp("plan memory", step_id);
   const ShardMap shards(parameters, *model_.placement);
   int64_t tokens = request_.max_rank_tokens();
   if (tokens == 0) {

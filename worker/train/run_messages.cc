@@ -28,6 +28,11 @@ absl::Status ContinueAdapter(const AdapterConfig& adapter,
         ", the rank of the adapter in ", lora->init_from()));
   }
   if (!lora->has_alpha()) lora->set_alpha(adapter.alpha);
+  if (lora->alpha() != adapter.alpha) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "lora.alpha is ", lora->alpha(), ", expected ", adapter.alpha,
+        ", that of the adapter in ", lora->init_from()));
+  }
   if (lora->target_modules().empty()) {
     *lora->mutable_target_modules() = {adapter.target_modules.begin(),
                                        adapter.target_modules.end()};

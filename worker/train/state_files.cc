@@ -17,6 +17,7 @@
 #include "worker/checkpoint/training_manifest.h"
 #include "worker/comm/group_messages.h"
 #include "worker/model/json_file.h"
+#include "worker/train/file_op.h"
 #include "worker/train/refusal.h"
 
 namespace octet {
@@ -27,13 +28,6 @@ constexpr int64_t kFloatBytes = sizeof(float);
 // most, at either end of a range.
 constexpr int64_t kPieceElements = 4 << 20;
 constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
-
-OpInfo StateOp(absl::string_view operation, int64_t step_id) {
-  OpInfo op;
-  op.operation = operation;
-  op.step_id = step_id;
-  return op;
-}
 
 std::string FileName(int rank, int num_ranks) {
   return absl::StrFormat("state-%05d-of-%05d.safetensors", rank + 1, num_ranks);
@@ -333,7 +327,7 @@ absl::StatusOr<int64_t> SaveTrainingState(WeightTrainer& trainer,
                                           int64_t step_id) {
   OCTET_RETURN_IF_ERROR(CheckNothingPending(trainer));
   Communicator& communicator = *trainer.model().communicator;
-  const OpInfo op = StateOp("save state", step_id);
+  const OpInfo op = FileOp("save state", step_id);
   const bool root = communicator.rank() == 0;
   const StagedDirectory directory(path);
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(
@@ -372,7 +366,7 @@ absl::StatusOr<RunProgress> LoadTrainingState(WeightTrainer& trainer,
   absl::Status status = reader.Open(current);
   if (status.ok()) status = reader.Verify();
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(*trainer.model().communicator, status,
-                                      StateOp("load state", step_id)));
+                                      FileOp("load state", step_id)));
   OCTET_RETURN_IF_ERROR(EndsGroup(reader.Fill()));
   const TrainingManifest& manifest = reader.manifest();
   trainer.optimizer().set_num_steps(manifest.optimizer_steps);

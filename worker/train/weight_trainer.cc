@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "worker/comm/group_messages.h"
+#include "worker/train/file_op.h"
 #include "worker/train/initial_values.h"
 #include "worker/train/refusal.h"
 
@@ -35,9 +36,6 @@ absl::StatusOr<std::unique_ptr<WeightTrainer>> WeightTrainer::Create(
     const RankModel& model, ParameterSet parameters,
     const v1::CreateRunRequest& request, const PeftAdapter* adapter,
     int64_t step_id) {
-  OpInfo op;
-  op.operation = "create run";
-  op.step_id = step_id;
   absl::StatusOr<std::unique_ptr<Stream>> stream = model.backend->NewStream();
   if (!stream.ok()) return EndsGroup(stream.status());
   std::unique_ptr<WeightTrainer> trainer(
@@ -54,7 +52,8 @@ absl::StatusOr<std::unique_ptr<WeightTrainer>> WeightTrainer::Create(
                                               request.lora().dropout()));
     return trainer->FillWeights(request, adapter);
   };
-  OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, prepare(), op));
+  OCTET_RETURN_IF_ERROR(AgreeOnStatus(*model.communicator, prepare(),
+                                      FileOp("create run", step_id)));
   trainer->live_.Attach(std::move(adapters));
   OCTET_RETURN_IF_ERROR(EndsGroup(trainer->Publish(step_id)));
   return trainer;

@@ -204,6 +204,13 @@ TEST_F(CudaBackendTest, LimitsOfAttentionAreSaid) {
                 .message(),
             "PagedAttention: head_dim is 130, expected an even number up to "
             "128 on the cuda backend");
+  cache.head_dim = 15;
+  const Tensor odd(buffer->data(), DType::kF32, {1, 15});
+  EXPECT_EQ(ops::PagedAttention(*backend_, odd, cache, {{0, 1, 0, table}}, 0,
+                                odd, *stream_)
+                .message(),
+            "PagedAttention: head_dim is 15, expected an even number up to "
+            "128 on the cuda backend");
   cache.head_dim = 64;
   cache.num_blocks = int64_t{1} << 30;
   const Tensor small(buffer->data(), DType::kF32, {1, 64});

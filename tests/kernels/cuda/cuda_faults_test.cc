@@ -367,23 +367,27 @@ TEST(CudaFaultsTest, RopeTableIsThereForOtherStreams) {
   EXPECT_EQ(cuda_emu::ErrorCount(), 0) << cuda_emu::LastMessage();
 }
 
-TEST(CudaFaultsTest, OddHeadSizesAreSaid) {
-  Attempt run({});
-  KvCacheView cache = NewCache(run).value();
-  cache.head_dim = 15;
-  const Tensor q = run.RandomTensor(DType::kF32, {1, 15}).value();
-  const std::vector<int32_t> table = {0};
-  EXPECT_EQ(ops::PagedAttention(run.backend(), q, cache, {{0, 1, 0, table}}, 0,
-                                q, run.stream())
-                .message(),
-            "PagedAttention: head_dim is 15, expected an even number up to 128 "
-            "on the cuda backend");
-}
-
-TEST(CudaFaultsTest, SizeOfAMatrixCountsItsPadding) {
-  Attempt run({});
-  // 3 rows of 128 bytes.
-  EXPECT_EQ((*run.RandomMatrix(DType::kBF16, 3, 5))->size_bytes(), 384u);
+// One backend, several models.
+TEST(CudaFaultsTest, RopeTableFollowsItsParameters) {
+  const auto turned = [](Attempt& run, float theta) {
+    const KvCacheView cache = NewCache(run).value();
+    const Tensor qkv = run.RandomTensor(DType::kF32, {1, 4 * kDim}).value();
+    const Tensor positions =
+        run.Upload(DType::kI32, std::vector<int32_t>{99}, {1}).value();
+    const Tensor slots =
+        run.Upload(DType::kI64, std::vector<int64_t>{5}, {1}).value();
+    const Tensor q = run.New(DType::kF32, {1, 2 * kDim}).value();
+    EXPECT_TRUE(ops::RopeAndCache(run.backend(), qkv, positions, slots,
+                                  {theta, 2, 1, kDim}, cache, q, run.stream())
+                    .ok());
+    return run.Download(q).value();
+  };
+  Attempt both({});
+  Attempt other({});
+  const Bytes first = turned(both, 1e4f);
+  const Bytes second = turned(both, 1e6f);
+  EXPECT_EQ(second, turned(other, 1e6f));
+  EXPECT_NE(second, first);
 }
 
 }  // namespace

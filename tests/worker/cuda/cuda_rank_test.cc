@@ -18,7 +18,7 @@ using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 // Nobody waits for it.
-constexpr absl::Duration kDeadline = absl::Seconds(100);
+constexpr absl::Duration kDeadline = absl::Seconds(40);
 
 absl::StatusOr<CudaRank> NewRank() {
   auto mpi = NewMpiCommunicator(test::Mpi(),

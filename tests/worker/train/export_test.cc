@@ -1,5 +1,8 @@
 // Adapters and whole models out of a run, and in again.
+#include <sys/wait.h>
+
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -8,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -141,6 +145,40 @@ TEST(ExportAdapterTest, ContinuedElsewhereItIsTheSame) {
              EXPECT_EQ(run.Describe().config().lora().rank(), 3);
              return absl::OkStatus();
            });
+}
+
+// The modules that every release of transformers builds as linear layers.
+TEST(ExportAdapterTest, PeftLoadsItAndComputesTheSame) {
+  const test::TempDir dir;
+  const std::string path = dir.path() + "/adapter";
+  v1::CreateRunRequest request = test::GoldenFullRun();
+  request.set_method(v1::TRAINING_METHOD_LORA);
+  request.mutable_lora()->set_rank(3);
+  request.mutable_lora()->set_alpha(5);
+  for (const char* module : {"q_proj", "v_proj", "o_proj"}) {
+    request.mutable_lora()->add_target_modules(module);
+  }
+  request.mutable_lora()->add_modules_to_save("embed_tokens");
+  request.mutable_lora()->add_modules_to_save("lm_head");
+  std::atomic<double> expected = 0;
+  RunGroup(2, test::GoldenPath(kGolden), request,
+           [&](TrainingRun& run) -> absl::Status {
+             for (int i = 0; i < 5; ++i) OCTET_RETURN_IF_ERROR(Step(run));
+             OCTET_ASSIGN_OR_RETURN(expected, Loss(run));
+             return Export(run, path, v1::EXPORT_FORMAT_ADAPTER).status();
+           });
+  const char* python = std::getenv("OCTET_PEFT_PYTHON");
+  const std::string command = absl::StrFormat(
+      "%s %s %s %s %.9f", python == nullptr ? "python3" : python,
+      test::SourcePath("tests/worker/train/peft_check.py"),
+      test::GoldenPath(kGolden), path, expected.load());
+  const int status = std::system(command.c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) {
+    GTEST_SKIP() << "peft or transformers is not installed for python3 or "
+                    "$OCTET_PEFT_PYTHON";
+  }
+  EXPECT_EQ(WEXITSTATUS(status), 0) << command;
 }
 
 TEST(ExportModelTest, LoadsAtAnyWidthWithTheSameBits) {

@@ -96,6 +96,13 @@ TEST(RunTest, CreateRunRefusesWhatCannotBe) {
          r.set_method(v1::TRAINING_METHOD_LORA);
          r.mutable_lora()->set_init_from(test::GoldenPath(kGolden) +
                                          "/adapter");
+         r.mutable_lora()->set_alpha(8);
+       },
+       "lora.alpha is 8, expected 12, that of the adapter in"},
+      {[](Request& r) {
+         r.set_method(v1::TRAINING_METHOD_LORA);
+         r.mutable_lora()->set_init_from(test::GoldenPath(kGolden) +
+                                         "/adapter");
          r.mutable_lora()->add_target_modules("q_proj");
        },
        "belongs to no module that"},

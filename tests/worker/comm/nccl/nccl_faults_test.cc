@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kPartBytes = 64;
 // Nobody waits for it: an error ends the call everywhere.
-constexpr absl::Duration kDeadline = absl::Seconds(100);
+constexpr absl::Duration kDeadline = absl::Seconds(40);
 
 // A new group over the job's ranks, one exchange of device memory, and a
 // meeting.
