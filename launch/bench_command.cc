@@ -14,6 +14,7 @@
 #include "launch/kernel_bench_command.h"
 #include "launch/model_bench.h"
 #include "launch/progress.h"
+#include "launch/training_bench_command.h"
 #include "worker/checkpoint/random_checkpoint.h"
 
 namespace octet {
@@ -95,6 +96,9 @@ absl::Status RunBench(const Args& args) {
   if (!args.empty() && args[0] == "kernels") {
     return RunKernelBench(Args(args.begin() + 1, args.end()), nullptr);
   }
+  if (!args.empty() && args[0] == "train") {
+    return RunTrainingBenchCommand(Args(args.begin() + 1, args.end()));
+  }
   std::string preset = "mixtral-8x7b";
   std::string dtype = "bf16";
   std::string isa(cpu::Name(cpu::BestIsa()));
@@ -108,7 +112,8 @@ absl::Status RunBench(const Args& args) {
       "Measures this machine's limits, and decode and prefill steps of a model "
       "with random weights as shares "
       "of them. The default is 2 layers of Mixtral 8x7B, which takes 6 GiB. "
-      "octet bench kernels: single operations.");
+      "octet bench kernels: single operations. octet bench train: training "
+      "steps.");
   flags.Add("preset", &preset, "shape, see octet init");
   flags.Add("layers", &layers,
             "layers (default 2 for a preset larger than that)", {.min = 1});

@@ -6,15 +6,14 @@
 #include <mutex>
 #include <numeric>
 #include <random>
-#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "launch/local_ranks.h"
 #include "launch/random_weights.h"
 #include "worker/checkpoint/hf_loader.h"
-#include "worker/comm/local/local_group.h"
 #include "worker/model/kv_cache.h"
 #include "worker/moe/placement.h"
 
@@ -282,26 +281,13 @@ absl::Status RunModelBench(
                          options.dtype);
   }
   std::atomic<int64_t> bytes_done{0};
-  std::atomic<int> running{options.ranks};
-  std::vector<std::unique_ptr<Communicator>> group =
-      NewLocalGroup(options.ranks);
-  std::vector<absl::Status> statuses(options.ranks);
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < options.ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      statuses[rank] = RunRank(options, placement, *group[rank], workloads,
-                               bytes_done, times, on_result);
-      if (!statuses[rank].ok()) group[rank]->Abort(statuses[rank]);
-      --running;
-    });
-  }
-  while (running > 0) {
-    on_progress(std::min<int64_t>(bytes_done, total), total);
-    absl::SleepFor(absl::Milliseconds(50));
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const absl::Status& status : statuses) OCTET_RETURN_IF_ERROR(status);
-  return absl::OkStatus();
+  return RunLocalRanks(
+      options.ranks,
+      [&](Communicator& communicator) {
+        return RunRank(options, placement, communicator, workloads, bytes_done,
+                       times, on_result);
+      },
+      [&] { on_progress(std::min<int64_t>(bytes_done, total), total); });
 }
 
 }  // namespace octet

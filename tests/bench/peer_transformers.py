@@ -24,14 +24,13 @@ CONTEXT = 32
 REPEATS = 5
 
 
-def make_model(layers: int) -> transformers.MixtralForCausalLM:
+def make_model(config: transformers.MixtralConfig, dtype: torch.dtype) -> transformers.MixtralForCausalLM:
     """Random weights made cheaply: the time of a step does not depend on them, but routing must not collapse."""
-    config = transformers.MixtralConfig(num_hidden_layers=layers)
     with torch.device("meta"):
         model = transformers.MixtralForCausalLM(config)
-    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    model = model.to(dtype).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(1)
-    pattern = (torch.rand(1 << 20, generator=generator) - 0.5).to(torch.bfloat16) * 0.05
+    pattern = (torch.rand(1 << 20, generator=generator) - 0.5).to(dtype) * 0.05
     for parameter in model.parameters():
         flat = parameter.data.view(-1)
         for begin in range(0, flat.numel(), pattern.numel()):
@@ -39,7 +38,8 @@ def make_model(layers: int) -> transformers.MixtralForCausalLM:
             piece.copy_(pattern[: piece.numel()])
         if parameter.dim() == 1:
             parameter.data.fill_(1.0)
-    inverse = 1.0 / (1e6 ** (torch.arange(0, 128, 2, dtype=torch.float32) / 128))
+    head_dim = config.hidden_size // config.num_attention_heads
+    inverse = 1.0 / (1e6 ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
     for name, buffer in model.named_buffers():
         if "inv_freq" in name:
             buffer.copy_(inverse)
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = make_model(options.layers)
+    model = make_model(transformers.MixtralConfig(num_hidden_layers=options.layers), torch.bfloat16)
     # In turn and twice, the better of each: the memory bandwidth of a shared machine drifts.
     rounds = [
         (time_octet(options.octet, options.threads, options.layers), time_transformers(model)) for _ in range(2)
