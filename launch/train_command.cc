@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -241,6 +242,10 @@ absl::Status RunTrain(const Args& args) {
       "Trains a model: pre-training or instruction tuning, all weights, "
       "some layers, or adapters. Flags have the names of the seeds' "
       "scripts; one file.yaml or file.json may stand for them.");
+  std::optional<int> quantization_bit;
+  flags.Add("quantization-bit", &quantization_bit,
+            "4: --quantization nf4; 16: none");
+  flags.AddAlias("load-in-kbits", "quantization-bit");
   flags.Add("server", &settings.server,
             "HOST:PORT of a running service; without it one is started");
   settings.service.AddTo(flags);
@@ -259,6 +264,14 @@ absl::Status RunTrain(const Args& args) {
   for (const std::string& name : flags.ignored()) {
     std::fprintf(stderr, "%s: --%s has no effect here\n", kProgram,
                  name.c_str());
+  }
+  if (quantization_bit.has_value()) {
+    if (*quantization_bit != 4 && *quantization_bit != 16) {
+      return UsageError(absl::StrCat("--quantization-bit is ",
+                                     *quantization_bit, ", expected 4 or 16"));
+    }
+    settings.service.worker.quantization =
+        *quantization_bit == 4 ? "nf4" : "none";
   }
   if (settings.train.output_dir.empty()) {
     return UsageError("--output-dir is not given, expected a directory");
