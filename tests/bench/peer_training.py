@@ -32,22 +32,25 @@ SEQUENCES, LENGTH = 2, 512
 HIDDEN, FFN, EXPERTS, TOP_K, HEADS, KV_HEADS, VOCABULARY = 1024, 3584, 8, 2, 16, 8, 32000
 
 
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def time_transformers(options: argparse.Namespace, dtype: str) -> dict:
     """Runs in a process of its own; torch is imported here so that the driver stays small."""
+    import peft
     import torch
     import transformers
     from peer_transformers import make_model
 
+    programs_mib = peak_mib()
     torch.set_num_threads(options.threads)
     config = transformers.MixtralConfig(
         num_hidden_layers=options.layers, hidden_size=HIDDEN, intermediate_size=FFN, num_local_experts=EXPERTS,
         num_experts_per_tok=TOP_K, num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, vocab_size=VOCABULARY)
     model = make_model(config, torch.bfloat16 if dtype == "bf16" else torch.float32)
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}, peft {peft.__version__}"
     if options.method == "lora":
-        import peft
-
-        versions += f", peft {peft.__version__}"
         lora = peft.LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, lora_dropout=0.0, target_modules=MODULES,
                                bias="none", task_type="CAUSAL_LM")
         model = peft.get_peft_model(model, lora)
@@ -71,7 +74,8 @@ def time_transformers(options: argparse.Namespace, dtype: str) -> dict:
         "versions": versions,
         "trained": sum(p.numel() for p in trained),
         "tokens_per_second": SEQUENCES * LENGTH / seconds,
-        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "mib": peak_mib(),
+        "programs_mib": programs_mib,
     }
 
 
@@ -119,6 +123,7 @@ def compare(options: argparse.Namespace) -> None:
         print(f"{dtype:<6}{own['tokens_per_second']:>13.1f}{peer['tokens_per_second']:>12.1f}"
               f"{own['tokens_per_second'] / peer['tokens_per_second']:>14.2f}{own['mib']:>12.0f}{peer['mib']:>10.0f}"
               f"{peer['mib'] / own['mib']:>14.2f}{own['trained'] / 1e6:>12.2f} M{peer['trained'] / 1e6:>11.2f} M")
+    print(f"of the peer's memory {rows[0][2]['programs_mib']:.0f} MiB are Python and its libraries, before the model")
 
 
 def main() -> None:
