@@ -11,6 +11,7 @@
 #include "kernels/cuda/cuda_objects.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/cuda_training.h"
 #include "kernels/cuda/dense_gemm.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/gemm.h"
@@ -18,6 +19,7 @@
 #include "kernels/cuda/permute.h"
 #include "kernels/cuda/rms_norm.h"
 #include "kernels/cuda/rope.h"
+#include "kernels/cuda/rope_tables.h"
 #include "kernels/cuda/router.h"
 #include "kernels/cuda/sampling.h"
 
@@ -51,7 +53,10 @@ class CudaBackend : public Backend {
                                     device_.multiprocessors),
         gemm_(gemm),
         dense_gemm_(std::move(dense_gemm)),
-        staging_(std::move(staging)) {}
+        staging_(std::move(staging)),
+        training_(device_.index, gemm_, rope_tables_) {}
+
+  TrainingBackend* training() override { return &training_; }
 
   std::string Description() const override {
     return absl::StrCat(
@@ -172,31 +177,18 @@ class CudaBackend : public Backend {
 
  private:
   // A thread that never used CUDA has device 0 as its current one.
-  absl::Status UseDevice() {
-    return CudaStatus(cudaSetDevice(device_.index),
-                      absl::StrCat("cudaSetDevice ", device_.index));
-  }
+  absl::Status UseDevice() { return cuda::SetDevice(device_.index); }
   absl::StatusOr<CudaStream*> Enter(Stream& stream) {
-    auto* cuda_stream = dynamic_cast<CudaStream*>(&stream);
-    if (cuda_stream == nullptr) {
-      return absl::InvalidArgumentError(
-          "CudaBackend: the stream is another backend's, expected one from "
-          "NewStream");
-    }
-    OCTET_RETURN_IF_ERROR(UseDevice());
-    return cuda_stream;
+    return cuda::EnterStream(stream, device_.index);
   }
-  absl::StatusOr<const double2*> RopeTableFor(const RopeParams& params,
-                                              CudaStream& stream);
 
   const cuda::CudaDevice device_;
   const int64_t attention_blocks_;
   const cuda::GemmLauncher gemm_;
   const std::unique_ptr<cuda::DenseGemm> dense_gemm_;
   const std::unique_ptr<cuda::StagingBuffers> staging_;
-  cuda::DeviceMemory rope_table_;  // of these parameters
-  float rope_theta_ = 0.0f;
-  int rope_head_dim_ = 0;
+  cuda::RopeTables rope_tables_;
+  cuda::CudaTraining training_;
 };
 
 absl::Status CudaBackend::Embedding(ConstTensor table, ConstTensor ids,
@@ -243,24 +235,6 @@ absl::Status CudaBackend::GroupedGemmSwiGlu(
   return gemm_.GroupedGemmSwiGlu(x, w13, row_offsets, out, on->get());
 }
 
-// Made once per model: the wait is not in the middle of a step.
-absl::StatusOr<const double2*> CudaBackend::RopeTableFor(
-    const RopeParams& params, CudaStream& stream) {
-  if (params.theta != rope_theta_ || params.head_dim != rope_head_dim_) {
-    const std::vector<double> table =
-        cuda::RopeTable(params.theta, params.head_dim);
-    rope_head_dim_ = 0;  // whatever happens, not the old table
-    OCTET_ASSIGN_OR_RETURN(rope_table_, cuda::DeviceMemory::Allocate(
-                                            table.size() * sizeof(double)));
-    OCTET_RETURN_IF_ERROR(stream.Upload(rope_table_.data(), table.data(),
-                                        table.size() * sizeof(double)));
-    OCTET_RETURN_IF_ERROR(stream.Synchronize());
-    rope_theta_ = params.theta;
-    rope_head_dim_ = params.head_dim;
-  }
-  return static_cast<const double2*>(rope_table_.data());
-}
-
 absl::Status CudaBackend::RopeAndCache(ConstTensor qkv, ConstTensor positions,
                                        ConstTensor slots,
                                        const RopeParams& params,
@@ -269,7 +243,7 @@ absl::Status CudaBackend::RopeAndCache(ConstTensor qkv, ConstTensor positions,
   OCTET_ASSIGN_OR_RETURN(CudaStream * on, Enter(stream));
   OCTET_RETURN_IF_ERROR(CheckCache("RopeAndCache", cache));
   cuda::RopeArgs args;
-  OCTET_ASSIGN_OR_RETURN(args.table, RopeTableFor(params, *on));
+  OCTET_ASSIGN_OR_RETURN(args.table, rope_tables_.For(params, *on));
   args.qkv = qkv.as<float>();
   args.positions = positions.as<int32_t>();
   args.slots = slots.as<int64_t>();

@@ -96,4 +96,20 @@ absl::StatusOr<const std::byte*> CudaStream::UploadPlan(
   return static_cast<const std::byte*>(plan_.data());
 }
 
+absl::Status SetDevice(int device) {
+  return CudaStatus(cudaSetDevice(device),
+                    absl::StrCat("cudaSetDevice ", device));
+}
+
+absl::StatusOr<CudaStream*> EnterStream(Stream& stream, int device) {
+  auto* cuda_stream = dynamic_cast<CudaStream*>(&stream);
+  if (cuda_stream == nullptr) {
+    return absl::InvalidArgumentError(
+        "CudaBackend: the stream is another backend's, expected one from "
+        "NewStream");
+  }
+  OCTET_RETURN_IF_ERROR(SetDevice(device));
+  return cuda_stream;
+}
+
 }  // namespace octet::cuda

@@ -69,6 +69,13 @@ class CudaStream : public Stream {
   std::vector<std::byte> last_plan_;
 };
 
+// cudaSetDevice: a thread that never used CUDA has device 0 as its current one.
+absl::Status SetDevice(int device);
+
+// The stream, with its device made the current one. INVALID_ARGUMENT for
+// another backend's stream.
+absl::StatusOr<CudaStream*> EnterStream(Stream& stream, int device);
+
 }  // namespace octet::cuda
 
 #endif  // OCTET_KERNELS_CUDA_CUDA_STREAM_H_

@@ -142,6 +142,13 @@ absl::Status GemmLauncher::GroupedGemm(ConstTensor x,
   return Run(x, w, row_offsets, Form::kPlain, out, stream);
 }
 
+absl::Status GemmLauncher::GroupedGemmAccumulate(
+    ConstTensor x, absl::Span<const PackedMatrix* const> w,
+    absl::Span<const int64_t> row_offsets, Tensor out,
+    cudaStream_t stream) const {
+  return Run(x, w, row_offsets, Form::kAccumulate, out, stream);
+}
+
 absl::Status GemmLauncher::GroupedGemmSwiGlu(
     ConstTensor x, absl::Span<const PackedMatrix* const> w13,
     absl::Span<const int64_t> row_offsets, Tensor out,

@@ -75,6 +75,12 @@ class GemmLauncher {
                            absl::Span<const int64_t> row_offsets, Tensor out,
                            cudaStream_t stream) const;
 
+  // The same, added to out, f32; each product is summed first.
+  absl::Status GroupedGemmAccumulate(ConstTensor x,
+                                     absl::Span<const PackedMatrix* const> w,
+                                     absl::Span<const int64_t> row_offsets,
+                                     Tensor out, cudaStream_t stream) const;
+
   // out = silu(x W1^T) * (x W3^T), silu(a) = a / (1 + exp(-a)), with w13[g]
   // [2F, k]: rows [0, F) are W1's, rows [F, 2F) are W3's. out [T, F] f32 or
   // bf16.

@@ -1,5 +1,6 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rope.h"
+#include "kernels/cuda/rope_angle.cuh"
 #include "kernels/cuda/values.cuh"
 
 namespace octet::cuda {
@@ -8,29 +9,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kHeadsPerBlock = 8;
 constexpr int kBlocksPerSm = 8;  // leaves 64 registers a thread
-
-// cos and sin of the sum of the angles.
-__device__ __forceinline__ double2 Turn(double2 a, double2 b) {
-  return make_double2(fma(a.x, b.x, -(a.y * b.y)), fma(a.x, b.y, a.y * b.x));
-}
-
-// The row of the table that belongs to one digit of a position.
-template <int kDigit>
-__device__ __forceinline__ double2 DigitTurn(const double2* table, int32_t half,
-                                             int32_t position) {
-  constexpr int kShift = kRopeShift[kDigit];
-  constexpr int kRows = kRopeDigitRows[kDigit];
-  constexpr int kFirst = kRopeFirstRow[kDigit];
-  return table[int64_t{kFirst + (position >> kShift & (kRows - 1))} * half];
-}
-
-__device__ __forceinline__ double2 CosSin(const RopeArgs& args, int32_t half,
-                                          int32_t position, int32_t i) {
-  const double2* table = args.table + i;
-  return Turn(Turn(DigitTurn<2>(table, half, position),
-                   DigitTurn<1>(table, half, position)),
-              DigitTurn<0>(table, half, position));
-}
 
 template <int kCount, typename To>
 __device__ __forceinline__ void StorePart(To* to, const float* values) {
@@ -78,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   const int32_t half = dim / 2;
   const int32_t position = args.positions[token];
   for (int32_t i = threadIdx.x; i < half; i += kThreads) {
-    const double2 angle = CosSin(args, half, position, i);
+    const double2 angle = RopeCosSin(args.table, half, position, i);
     cos_sin[i] = static_cast<float>(angle.x);
     cos_sin[half + i] = static_cast<float>(angle.y);
   }

@@ -13,10 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "gtest/gtest.h"
-#include "kernels/cpu/cpu_backend.h"
 #include "tests/reference/host_tensor.h"
 #include "tests/support/data.h"
 #include "tests/support/ranks.h"
+#include "tests/worker/model/golden_backend.h"
 #include "tests/worker/nn/recording_sink.h"
 #include "worker/checkpoint/hf_checkpoint.h"
 #include "worker/checkpoint/hf_loader.h"
@@ -248,7 +248,7 @@ PassRun RunPass(const std::string& dir, const ModelConfig& config,
   PassRun run;
   std::mutex mutex;
   const auto statuses = test::RunRanks(num_ranks, [&](Communicator& group) {
-    OCTET_ASSIGN_OR_RETURN(const auto backend, NewCpuBackend({}));
+    OCTET_ASSIGN_OR_RETURN(const auto backend, test::NewGoldenBackend());
     OCTET_ASSIGN_OR_RETURN(const Placement placement,
                            Placement::Default(config.num_experts, num_ranks));
     OCTET_ASSIGN_OR_RETURN(const auto checkpoint, HfCheckpoint::Open(dir));
@@ -337,7 +337,7 @@ class TrainingGoldenTest : public ::testing::TestWithParam<std::string> {
 TEST_P(TrainingGoldenTest, EveryGradientOfSlotsWithAMeanOfMeans) {
   TrainingPassOptions options;
   options.router_loss = {0.02f, 0, false, RouterLossScope::kSlot};
-  for (const int num_ranks : {1, 3}) {
+  for (const int num_ranks : test::GoldenRanks()) {
     const PassRun run =
         RunPass(dir_, config_, num_ranks, FourSlots(*golden_), options, false);
     EXPECT_NEAR(run.result.loss, Golden("full/loss"), 1e-5);
@@ -350,7 +350,7 @@ TEST_P(TrainingGoldenTest, BatchStatisticsAndTokenMean) {
   TrainingPassOptions options;
   options.reduction = LossReduction::kTokenMean;
   options.router_loss = {0.02f, 0, false, RouterLossScope::kBatch};
-  for (const int num_ranks : {1, 3}) {
+  for (const int num_ranks : test::GoldenRanks()) {
     const PassRun run =
         RunPass(dir_, config_, num_ranks, BatchSlots(*golden_), options, false);
     EXPECT_NEAR(run.result.loss, Golden("batch/loss"), 1e-5);
@@ -362,7 +362,7 @@ TEST_P(TrainingGoldenTest, BatchStatisticsAndTokenMean) {
 TEST_P(TrainingGoldenTest, AdaptersOnEveryModule) {
   TrainingPassOptions options;
   options.router_loss = {0.02f, 0, false, RouterLossScope::kSlot};
-  for (const int num_ranks : {1, 3}) {
+  for (const int num_ranks : test::GoldenRanks()) {
     const PassRun run =
         RunPass(dir_, config_, num_ranks, FourSlots(*golden_), options, true);
     EXPECT_NEAR(run.result.loss, Golden("lora/loss"), 1e-5);

@@ -1,0 +1,13 @@
+#include "kernels/cuda/cuda_backend.h"
+#include "tests/worker/model/golden_backend.h"
+
+namespace octet::test {
+
+absl::StatusOr<std::unique_ptr<Backend>> NewGoldenBackend() {
+  return NewCudaBackend({});
+}
+
+// Device memory is not for host threads to exchange.
+std::vector<int> GoldenRanks() { return {1}; }
+
+}  // namespace octet::test
