@@ -4,7 +4,7 @@
 namespace octet::test {
 
 absl::StatusOr<std::unique_ptr<Backend>> NewGoldenBackend() {
-  return NewCudaBackend({});
+  return NewCudaBackend({.training = true});
 }
 
 // Device memory is not for host threads to exchange.
