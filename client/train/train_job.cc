@@ -144,17 +144,29 @@ absl::StatusOr<std::vector<v1::TrainingSlot>> TrainJob::NextMicrobatch() {
 }
 
 absl::Status TrainJob::ForwardBackward(std::vector<v1::TrainingSlot> slots,
-                                       double loss_scale, StepSums* sums) {
+                                       StepSums* sums) {
+  // Microbatches of one row are slots; larger ones are a call each.
+  const bool single = options_.train_batch_size == 1;
+  const double weight = 1.0 / options_.accumulation;  // of a microbatch
   v1::ForwardBackwardRequest request;
   request.set_run_id(run_.run_id());
   request.set_seq_no(++seq_no_);
-  request.set_loss_scale(static_cast<float>(loss_scale));
+  request.set_loss_scale(single ? static_cast<double>(slots.size()) /
+                                      options_.accumulation
+                                : weight);
   for (v1::TrainingSlot& slot : slots) *request.add_slots() = std::move(slot);
   OCTET_ASSIGN_OR_RETURN(const v1::ForwardResponse response,
                          client_.ForwardBackward(request));
-  sums->loss += loss_scale * response.loss();
-  sums->aux_loss += loss_scale * response.aux_loss();
-  sums->z_loss += loss_scale * response.z_loss();
+  const auto add = [&](const auto& microbatch) {
+    sums->loss += weight * microbatch.loss();
+    sums->aux_loss += weight * microbatch.aux_loss();
+    sums->z_loss += weight * microbatch.z_loss();
+  };
+  if (single) {
+    for (const v1::SlotResult& slot : response.slots()) add(slot);
+  } else {
+    add(response);
+  }
   sums->tokens += response.num_tokens();
   sums->rows += request.slots_size();
   size_t at = 0;
@@ -173,22 +185,19 @@ absl::Status TrainJob::ForwardBackward(std::vector<v1::TrainingSlot> slots,
 // Microbatches of one row are slots, and a call takes as many as it may.
 // Larger ones are a call each: their loss is a mean over all their labels.
 absl::Status TrainJob::ComputeGradients(StepSums* sums) {
-  const double accumulation = options_.accumulation;
   if (options_.train_batch_size > 1) {
     for (int i = 0; i < options_.accumulation; ++i) {
       OCTET_ASSIGN_OR_RETURN(std::vector<v1::TrainingSlot> slots,
                              NextMicrobatch());
-      OCTET_RETURN_IF_ERROR(
-          ForwardBackward(std::move(slots), 1 / accumulation, sums));
+      OCTET_RETURN_IF_ERROR(ForwardBackward(std::move(slots), sums));
     }
     return absl::OkStatus();
   }
   std::vector<v1::TrainingSlot> call;
   int64_t tokens = 0;
   const auto send = [&]() -> absl::Status {
-    const double share = static_cast<double>(call.size()) / accumulation;
     tokens = 0;
-    return ForwardBackward(std::exchange(call, {}), share, sums);
+    return ForwardBackward(std::exchange(call, {}), sums);
   };
   for (int i = 0; i < options_.accumulation; ++i) {
     OCTET_ASSIGN_OR_RETURN(std::vector<v1::TrainingSlot> slots,

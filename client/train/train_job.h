@@ -15,7 +15,8 @@
 // What a step is. A microbatch is `train_batch_size` rows; a step is
 // `accumulation` of them, whatever the number of ranks, which share them out.
 // Its loss is the seeds': the mean over microbatches of the mean over a
-// microbatch's labels.
+// microbatch's labels. Microbatches of one row have the same bits however
+// `call_tokens` splits them into calls.
 #ifndef OCTET_CLIENT_TRAIN_TRAIN_JOB_H_
 #define OCTET_CLIENT_TRAIN_TRAIN_JOB_H_
 
@@ -102,7 +103,7 @@ class TrainJob {
   std::string ClientState() const;
   absl::StatusOr<std::vector<v1::TrainingSlot>> NextMicrobatch();
   absl::Status ForwardBackward(std::vector<v1::TrainingSlot> slots,
-                               double loss_scale, StepSums* sums);
+                               StepSums* sums);
   absl::Status ComputeGradients(StepSums* sums);
   absl::Status Step();
   absl::Status Log(bool force);

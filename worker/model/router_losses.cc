@@ -139,9 +139,14 @@ RouterLossValues RouterLosses::Values() const {
       mean_aux += aux / num_layers_;
     }
     const Sums sums = SumOfLayers(group);
-    values.aux +=
-        (options_.per_layer ? mean_aux : Aux(sums, num_rows)) / num_groups;
-    values.z += sums.squared_log_sums / num_rows / num_groups;
+    const double aux = options_.per_layer ? mean_aux : Aux(sums, num_rows);
+    const double z = sums.squared_log_sums / num_rows;
+    values.aux += aux / num_groups;
+    values.z += z / num_groups;
+    if (options_.scope == RouterLossScope::kSlot) {
+      values.slot_aux.push_back(aux);
+      values.slot_z.push_back(z);
+    }
   }
   for (int layer = 0; layer < num_layers_; ++layer) {
     const Sums sums = SumOf({0, layout_->num_slots()}, layer);
@@ -171,7 +176,9 @@ absl::StatusOr<RouterGradient> RouterLosses::Gradient(int layer, double scale,
       continue;
     }
     const double num_tokens = static_cast<double>(TokensOf(group));
-    const double weight = scale / static_cast<double>(groups.size());
+    // In f32 as a label's: see training_pass.h.
+    const double weight =
+        static_cast<float>(scale / static_cast<double>(groups.size()));
     const double n = options_.per_layer ? num_tokens : num_tokens * num_layers_;
     const double share = options_.per_layer ? 1.0 / num_layers_ : 1.0;
     const Sums sums =

@@ -34,7 +34,9 @@ struct RouterLossOptions {
 struct RouterLossValues {
   double aux = 0;
   double z = 0;
-  std::vector<double> layer_aux;       // [L]
+  std::vector<double> layer_aux;  // [L]
+  // [S] each slot's own, with scope kSlot; else empty.
+  std::vector<double> slot_aux, slot_z;
   std::vector<int64_t> expert_tokens;  // [L, E]
 };
 

@@ -150,12 +150,14 @@ std::vector<float> TrainingPass::LabelScales(const TrainingLayout& layout,
   std::vector<float> scales;
   for (size_t i = 0; i < layout.label_slots.size(); ++i) {
     const SlotRows& labels = layout.label_slots[i];
-    const double count = static_cast<double>(
+    const int64_t count = labels.end - labels.begin;
+    const double weight =
         options_.reduction == LossReduction::kTokenMean
-            ? layout.label_begin.back()
-            : layout.num_slots() * (labels.end - labels.begin));
-    scales.insert(scales.end(), labels.end - labels.begin,
-                  static_cast<float>(loss_scale / count));
+            ? loss_scale / static_cast<double>(layout.label_begin.back())
+            : static_cast<float>(loss_scale /
+                                 static_cast<double>(layout.num_slots())) /
+                  static_cast<double>(count);
+    scales.insert(scales.end(), count, static_cast<float>(weight));
   }
   return scales;
 }
@@ -206,6 +208,8 @@ void TrainingPass::Summarize(const TrainingLayout& layout,
   result.aux_loss = router.aux;
   result.z_loss = router.z;
   result.layer_aux_losses = std::move(router.layer_aux);
+  result.slot_aux_losses = std::move(router.slot_aux);
+  result.slot_z_losses = std::move(router.slot_z);
   result.expert_tokens = std::move(router.expert_tokens);
 }
 

@@ -12,8 +12,9 @@
 //
 // Loss. With S slots in the batch, n_s labels in slot s and N in all, a label's
 // weight is loss_scale / (S n_s) (SLOT_MEAN, the seeds' mean of means) or
-// loss_scale / N (TOKEN_MEAN). A slot without labels has loss 0 and counts in
-// S. A batch without labels has loss 0.
+// loss_scale / N (TOKEN_MEAN); loss_scale / S is rounded to f32, so that S / N
+// as loss_scale gives 1 / N to the bit for every S. A slot without labels has
+// loss 0 and counts in S. A batch without labels has loss 0.
 //
 // Router losses, with p = softmax(logits), c[e] the number of top-k choices of
 // expert e, over n rows of logits: aux = E sum_e (c[e] / n) (mean p[e]), K at
@@ -92,8 +93,10 @@ struct PassResult {
   double z_loss = 0;
   int64_t num_tokens = 0;
   int64_t num_labels = 0;
-  std::vector<double> slot_losses;       // [S] mean over the slot's labels
-  std::vector<int64_t> slot_labels;      // [S]
+  std::vector<double> slot_losses;   // [S] mean over the slot's labels
+  std::vector<int64_t> slot_labels;  // [S]
+  // [S] each slot's own, with scope SLOT; else empty.
+  std::vector<double> slot_aux_losses, slot_z_losses;
   std::vector<float> logprobs;           // of each label, by slot
   std::vector<int64_t> expert_tokens;    // [L, E] top-k choices
   std::vector<double> layer_aux_losses;  // [L] each layer's own

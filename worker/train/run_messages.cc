@@ -189,6 +189,10 @@ v1::ForwardResponse ToResponse(const PassResult& result,
     v1::SlotResult* slot = out.add_slots();
     slot->set_loss(result.slot_losses[i]);
     slot->set_num_labels(result.slot_labels[i]);
+    if (!result.slot_aux_losses.empty()) {
+      slot->set_aux_loss(result.slot_aux_losses[i]);
+      slot->set_z_loss(result.slot_z_losses[i]);
+    }
     if (!return_logprobs) continue;
     slot->mutable_logprobs()->Add(logprob, logprob + result.slot_labels[i]);
     logprob += result.slot_labels[i];
