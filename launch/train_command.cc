@@ -109,7 +109,7 @@ absl::Status PrepareOutput(const TrainFlags& flags, TrainJobOptions* job) {
                          ? NewestCheckpoint(job->output_dir)
                          : fs::absolute(flags.resume_from_checkpoint).string();
   if (!job->resume_from.empty() || flags.overwrite_output_dir ||
-      fs::is_empty(job->output_dir, error)) {
+      HasNothingToLose(job->output_dir)) {
     return absl::OkStatus();
   }
   return absl::AlreadyExistsError(absl::StrCat(

@@ -85,6 +85,9 @@ struct TrainOutcome {
 
 // The newest complete checkpoint-N of a directory; empty when there is none.
 std::string NewestCheckpoint(const std::string& output_dir);
+// Is a directory empty, or has only what a run leaves that was killed before
+// its first checkpoint?
+bool HasNothingToLose(const std::string& output_dir);
 
 class TrainJob {
  public:

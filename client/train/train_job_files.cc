@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr char kPrefix[] = "checkpoint-";
+constexpr char kStaged[] = ".partial";  // what workers have not yet finished
 
 // N of "checkpoint-N"; -1 for another name.
 int64_t StepOf(const std::string& name) {
@@ -32,19 +34,43 @@ int64_t StepOf(const std::string& name) {
   return result.ec == std::errc() && result.ptr == end ? step : -1;
 }
 
-// Steps of the complete checkpoints, rising.
-std::vector<int64_t> CompleteCheckpoints(const std::string& output_dir) {
-  std::vector<int64_t> steps;
+// Steps of the checkpoints, rising: of all of them, and of the complete ones.
+struct Checkpoints {
+  std::vector<int64_t> all, complete;
+};
+
+Checkpoints FindCheckpoints(const std::string& output_dir) {
+  Checkpoints found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
     const int64_t step = StepOf(entry.path().filename().string());
-    if (step >= 0 &&
-        fs::exists(entry.path() / "state" / "manifest.json", error)) {
-      steps.push_back(step);
+    if (step < 0) continue;
+    found.all.push_back(step);
+    if (fs::exists(entry.path() / "state" / "manifest.json", error)) {
+      found.complete.push_back(step);
     }
   }
-  std::sort(steps.begin(), steps.end());
-  return steps;
+  std::sort(found.all.begin(), found.all.end());
+  std::sort(found.complete.begin(), found.complete.end());
+  return found;
+}
+
+// Has it nothing but what SaveCheckpoint makes before the state is complete?
+bool IsUnfinishedCheckpoint(const fs::path& path) {
+  std::string name = path.filename().string();
+  const bool staged = absl::EndsWith(name, kStaged);
+  if (staged) name.resize(name.size() - sizeof(kStaged) + 1);
+  if (StepOf(name) < 0) return false;
+  if (staged) return true;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    const std::string file = entry.path().filename().string();
+    if (file != "adapter_config.json" && file != "adapter_model.safetensors" &&
+        file != absl::StrCat("state", kStaged)) {
+      return false;
+    }
+  }
+  return !error;
 }
 
 std::string CheckpointPath(const std::string& output_dir, int64_t step) {
@@ -79,8 +105,21 @@ Curve CurveOf(const std::vector<LogEntry>& history, const std::string& name,
 }  // namespace
 
 std::string NewestCheckpoint(const std::string& output_dir) {
-  const std::vector<int64_t> steps = CompleteCheckpoints(output_dir);
+  const std::vector<int64_t> steps = FindCheckpoints(output_dir).complete;
   return steps.empty() ? "" : CheckpointPath(output_dir, steps.back());
+}
+
+bool HasNothingToLose(const std::string& output_dir) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(output_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name != TrainerLog::kFile &&
+        name != absl::StrCat(TrainerLog::kFile, ".tmp") &&
+        !IsUnfinishedCheckpoint(entry.path())) {
+      return false;
+    }
+  }
+  return !error;
 }
 
 std::string TrainJob::ClientState() const {
@@ -185,10 +224,14 @@ absl::Status TrainJob::SaveCheckpoint() {
 
 absl::Status TrainJob::RemoveOldCheckpoints() {
   if (options_.save_total_limit <= 0) return absl::OkStatus();
-  const std::vector<int64_t> steps = CompleteCheckpoints(options_.output_dir);
-  for (size_t i = 0; i + options_.save_total_limit < steps.size(); ++i) {
-    OCTET_RETURN_IF_ERROR(
-        Remove(CheckpointPath(options_.output_dir, steps[i])));
+  const Checkpoints found = FindCheckpoints(options_.output_dir);
+  const size_t keep = options_.save_total_limit;
+  if (found.complete.size() < keep) return absl::OkStatus();
+  // One that a killed process had begun to remove goes too.
+  const int64_t oldest = found.complete[found.complete.size() - keep];
+  for (const int64_t step : found.all) {
+    if (step >= oldest) break;
+    OCTET_RETURN_IF_ERROR(Remove(CheckpointPath(options_.output_dir, step)));
   }
   return absl::OkStatus();
 }

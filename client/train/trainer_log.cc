@@ -91,7 +91,7 @@ std::string Line(const LogEntry& entry, int64_t total_steps,
 }
 
 std::string LogPath(const std::string& output_dir) {
-  return absl::StrCat(output_dir, "/trainer_log.jsonl");
+  return absl::StrCat(output_dir, "/", TrainerLog::kFile);
 }
 
 }  // namespace

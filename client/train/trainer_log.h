@@ -43,6 +43,8 @@ std::string FormatHours(absl::Duration duration);
 
 class TrainerLog {
  public:
+  static constexpr char kFile[] = "trainer_log.jsonl";
+
   // A log with the entries of a run that goes on: the file is written anew from
   // them, so that lines after the state that was loaded are gone.
   static absl::StatusOr<TrainerLog> Open(const std::string& output_dir,

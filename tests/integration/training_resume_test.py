@@ -1,0 +1,175 @@
+"""A training run that is killed again and again, at any moment and also while it saves, and goes on each time with
+another number of ranks, ends with the numbers and the weights of the run that nobody touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from octet_processes import SOURCE_DIR, Process, descendants, is_running, make_checkpoint, run
+from training_runs import Outcome, train, train_command
+
+KILLS = 20
+STEPS = 60
+KEPT = 2  # --save-total-limit
+SEED = 20261
+FLAGS = ("--cutoff-len", 32, "--finetuning-type", "lora", "--lora-dropout", 0.1, "--lr-scheduler-type", "cosine",
+         "--per-device-train-batch-size", 1, "--gradient-accumulation-steps", 2, "--learning-rate", 1e-2,
+         "--max-steps", STEPS, "--logging-steps", 1, "--save-steps", 3, "--save-total-limit", KEPT,
+         "--val-size", 2, "--evaluation-strategy", "steps", "--eval-steps", 7)
+WIDTHS = [("--workers", 1), ("--workers", 2), ("--workers", 3), ("--workers", 2, "--mpi")]
+STOPPED = r"stopped after step (\d+); the same command goes on from there"
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL for a process and all below it; stopped first, so that none starts another meanwhile."""
+    found: list[int] = []
+    more = [pid]
+    while more:
+        for process in more:
+            try:
+                os.kill(process, signal.SIGSTOP)
+            except ProcessLookupError:
+                pass
+        found += more
+        more = [process for process in descendants(pid) if process not in found]
+    for process in found:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    while any(is_running(process) for process in found):
+        time.sleep(0.005)
+
+
+def steps_logged(output: Path) -> int:
+    try:
+        return (output / "trainer_log.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def is_saving(output: Path) -> bool:
+    """Is a checkpoint half written?"""
+    return any(not (path / "state" / "manifest.json").exists() for path in output.glob("checkpoint-*"))
+
+
+class TrainingResumeTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.directory = tempfile.TemporaryDirectory()
+        cls.root = Path(cls.directory.name)
+        cls.model = make_checkpoint(cls.root / "model", "--preset", "tiny", "--dtype", "f32")
+        cls.text = cls.root / "text.txt"
+        shutil.copy(SOURCE_DIR / "tests" / "golden" / "texts" / "en.txt", cls.text)
+        cls.untouched = cls.root / "untouched"
+        train(cls.model, cls.text, cls.untouched, *FLAGS, "--workers", 2)
+        cls.expected = Outcome(cls.untouched)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.directory.cleanup()
+
+    def start(self, output: Path, width: tuple) -> Process:
+        process = Process(*train_command(self.model, self.text, output, *FLAGS, *width))
+        self.addCleanup(process.__exit__)
+        return process
+
+    def wait_until(self, process: Process, reached: object) -> bool:
+        """False if the program ended before."""
+        end = time.monotonic() + 60
+        while not reached():
+            if process.process.poll() is not None:
+                return False
+            self.assertLess(time.monotonic(), end, process.output())
+            time.sleep(0.001)
+        return True
+
+    def finish(self, output: Path, width: tuple) -> None:
+        train(self.model, self.text, output, *FLAGS, *width)
+        self.assertEqual(Outcome(output), self.expected)
+        self.assertEqual(sorted(path.name for path in output.iterdir()),
+                         sorted(path.name for path in self.untouched.iterdir()))
+
+    def test_untouched_run_keeps_what_it_was_told_to(self) -> None:
+        self.assertEqual([line["current_steps"] for line in self.expected.steps], list(range(1, STEPS + 1)))
+        self.assertEqual(sorted(path.name for path in self.untouched.glob("checkpoint-*")),
+                         [f"checkpoint-{STEPS - 3}", f"checkpoint-{STEPS}"])
+
+    def test_killed_at_any_time(self) -> None:
+        random_numbers = random.Random(SEED)
+        output = self.root / "killed"
+        saves_hit = 0
+        for kill in range(KILLS):
+            process = self.start(output, random_numbers.choice(WIDTHS))
+            kind = ("time", "step", "save")[kill % 3]
+            delay, more_steps = random_numbers.uniform(0, 0.8), random_numbers.randint(1, 5)
+            before = steps_logged(output)
+            if kind == "time":
+                kill_at = time.monotonic() + delay
+                self.wait_until(
+                    process, lambda: time.monotonic() > kill_at or steps_logged(output) >= before + more_steps)
+            elif kind == "step":
+                self.wait_until(process, lambda: steps_logged(output) >= before + more_steps)
+            else:
+                # Past the first moments, in which what an earlier kill left is still there.
+                self.wait_until(process, lambda: "goes on after" in process.output() or steps_logged(output) > 0)
+                left = set(output.glob("checkpoint-*"))
+                self.wait_until(process, lambda: is_saving(output) and set(output.glob("checkpoint-*")) - left)
+                time.sleep(random_numbers.uniform(0, 0.004))
+            ended = process.process.poll() is not None
+            kill_tree(process.process.pid)
+            process.process.wait(10)
+            if ended:  # a fast machine
+                self.assertEqual(process.process.returncode, 0, process.output())
+                self.assertGreaterEqual(kill, KILLS / 2)
+                break
+            saves_hit += is_saving(output)
+            print(f"kill {kill} ({kind}): {steps_logged(output)} log lines, "
+                  f"{sorted(path.name for path in output.glob('checkpoint-*'))}")
+        self.assertGreater(saves_hit, 0, "no kill hit a save; the test has lost its point")
+        self.finish(output, WIDTHS[2])
+
+    def test_killed_before_the_first_checkpoint(self) -> None:
+        output = self.root / "early"
+        unfinished = output / "checkpoint-3"
+        (unfinished / "state.partial").mkdir(parents=True)
+        (output / "checkpoint-6.partial").mkdir()
+        shutil.copy(self.untouched / "adapter_config.json", unfinished)
+        shutil.copy(self.untouched / "trainer_log.jsonl", output)
+        self.finish(output, WIDTHS[0])
+
+    def test_a_directory_of_others_is_refused(self) -> None:
+        output = self.root / "others"
+        (output / "checkpoint-3").mkdir(parents=True)
+        (output / "checkpoint-3" / "optimizer.pt").write_text("not ours")
+        command = train_command(self.model, self.text, output, *FLAGS, *WIDTHS[0])
+        self.assertIn("is not empty and has no checkpoint", run(*command, check=False).stderr)
+        self.assertEqual(sorted(path.name for path in output.rglob("*")), ["checkpoint-3", "optimizer.pt"])
+
+    def check_interrupted(self, width: tuple, next_width: tuple) -> None:
+        output = self.root / f"interrupted-{len(width)}"
+        process = self.start(output, width)
+        self.assertTrue(self.wait_until(process, lambda: steps_logged(output) > 4))
+        process.process.send_signal(signal.SIGINT)
+        self.assertEqual(process.process.wait(30), 0, process.output())
+        step = int(process.wait_for(STOPPED).group(1))
+        self.assertTrue((output / f"checkpoint-{step}" / "state" / "manifest.json").exists())
+        self.assertLessEqual(len(list(output.glob("checkpoint-*"))), KEPT)
+        self.finish(output, next_width)
+
+    def test_interrupted_threads(self) -> None:
+        self.check_interrupted(WIDTHS[1], WIDTHS[3])
+
+    def test_interrupted_processes(self) -> None:
+        self.check_interrupted(WIDTHS[3], WIDTHS[2])
+
+
+if __name__ == "__main__":
+    unittest.main()
