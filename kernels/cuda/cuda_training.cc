@@ -1,10 +1,10 @@
 #include "kernels/cuda/cuda_training.h"
 
-#include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "kernels/cuda/adamw_step.h"
 #include "kernels/cuda/attention_backward_plan.h"
 #include "kernels/cuda/combine_backward.h"
 #include "kernels/cuda/cross_entropy.h"
@@ -44,26 +44,6 @@ GemmBackwardArgs InputArgs(ConstTensor dy, const CudaPackedMatrix& w,
   args.is_bf16 = w.dtype() == DType::kBF16;
   args.accumulate = accumulate;
   return args;
-}
-
-AdamWStep StepOf(const AdamWParams& params) {
-  const double step = static_cast<double>(params.step);
-  const double unbias1 =
-      1.0 - std::pow(static_cast<double>(params.beta1), step);
-  const double unbias2 =
-      1.0 - std::pow(static_cast<double>(params.beta2), step);
-  AdamWStep result;
-  result.grad_scale = params.grad_scale;
-  result.beta1 = params.beta1;
-  result.rest1 = 1.0f - params.beta1;
-  result.beta2 = params.beta2;
-  result.rest2 = 1.0f - params.beta2;
-  result.decay = static_cast<float>(
-      1.0 - static_cast<double>(params.learning_rate) * params.weight_decay);
-  result.rate = static_cast<float>(params.learning_rate / unbias1);
-  result.correction = static_cast<float>(1.0 / std::sqrt(unbias2));
-  result.eps = params.eps;
-  return result;
 }
 
 }  // namespace
@@ -387,7 +367,7 @@ absl::Status CudaTraining::AdamW(const AdamWParams& params, ConstTensor grad,
                                  Stream& stream) {
   OCTET_ASSIGN_OR_RETURN(CudaStream * on, EnterStream(stream, device_));
   return CudaStatus(
-      LaunchAdamW(StepOf(params), grad.as<float>(), weight.as<float>(),
+      LaunchAdamW(MakeAdamWStep(params), grad.as<float>(), weight.as<float>(),
                   m.as<float>(), v.as<float>(), grad.dim(0), on->get()),
       "launch of AdamW");
 }
