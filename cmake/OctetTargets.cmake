@@ -11,6 +11,10 @@ if(OCTET_SANITIZE)
   target_compile_options(octet_flags INTERFACE -fsanitize=${OCTET_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all -g)
   target_link_options(octet_flags INTERFACE -fsanitize=${OCTET_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC warns of what is not so when it sanitizes.
+    target_compile_options(octet_flags INTERFACE -Wno-maybe-uninitialized)
+  endif()
 endif()
 if(OCTET_BUILD_FUZZERS)
   target_compile_options(octet_flags INTERFACE -fsanitize=fuzzer-no-link)
