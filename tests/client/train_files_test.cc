@@ -13,6 +13,11 @@
 #include "nlohmann/json.hpp"
 #include "tests/support/data.h"
 
+// Fontconfig, which cairo asks for fonts, keeps memory to the end.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libfontconfig\n";
+}
+
 namespace octet::test {
 namespace {
 
