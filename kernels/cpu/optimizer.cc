@@ -1,7 +1,8 @@
 #include "kernels/cpu/optimizer.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "kernels/adamw_step.h"
 
 namespace octet::cpu {
 namespace {
@@ -10,26 +11,6 @@ constexpr int64_t kChunk = TrainingBackend::kSquareChunk;
 
 // Elements of one piece of an update.
 constexpr int64_t kPiece = 2048;
-
-AdamWStep StepOf(const AdamWParams& params) {
-  const double step = static_cast<double>(params.step);
-  const double unbias1 =
-      1.0 - std::pow(static_cast<double>(params.beta1), step);
-  const double unbias2 =
-      1.0 - std::pow(static_cast<double>(params.beta2), step);
-  AdamWStep result;
-  result.grad_scale = params.grad_scale;
-  result.beta1 = params.beta1;
-  result.rest1 = 1.0f - params.beta1;
-  result.beta2 = params.beta2;
-  result.rest2 = 1.0f - params.beta2;
-  result.decay = static_cast<float>(
-      1.0 - static_cast<double>(params.learning_rate) * params.weight_decay);
-  result.rate = static_cast<float>(params.learning_rate / unbias1);
-  result.correction = static_cast<float>(1.0 / std::sqrt(unbias2));
-  result.eps = params.eps;
-  return result;
-}
 
 }  // namespace
 
@@ -50,7 +31,7 @@ void SumOfSquares(CpuContext& context, ConstTensor x,
 
 void AdamW(CpuContext& context, const AdamWParams& params, ConstTensor grad,
            Tensor weight, Tensor m, Tensor v) {
-  const AdamWStep step = StepOf(params);
+  const AdamWStep step = MakeAdamWStep(params);
   const int64_t n = grad.dim(0);
   context.ForRows((n + kPiece - 1) / kPiece, kPiece * 7 * sizeof(float),
                   [&](int64_t begin, int64_t end) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/adamw_step.h"
 #include "kernels/cpu/vector_kernels.h"
 
 namespace octet::cpu {
@@ -18,20 +19,6 @@ struct ConstElements {
 struct Elements {
   void* data;
   bool bf16;
-};
-
-// AdamWParams (kernels/training_backend.h) with what does not depend on the
-// element worked out.
-struct AdamWStep {
-  float grad_scale;
-  float beta1;
-  float rest1;  // 1 - beta1
-  float beta2;
-  float rest2;       // 1 - beta2
-  float decay;       // 1 - learning_rate weight_decay
-  float rate;        // learning_rate / (1 - beta1^step)
-  float correction;  // 1 / sqrt(1 - beta2^step)
-  float eps;
 };
 
 // Column j of a row is kept when word j % 4 of the Philox block with this key

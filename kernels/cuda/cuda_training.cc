@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "kernels/cuda/adamw_step.h"
+#include "kernels/adamw_step.h"
 #include "kernels/cuda/attention_backward_plan.h"
 #include "kernels/cuda/combine_backward.h"
 #include "kernels/cuda/cross_entropy.h"

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "kernels/adamw_step.h"
 #include "kernels/cuda/elements.h"
 
 namespace octet::cuda {
@@ -22,18 +23,6 @@ namespace octet::cuda {
 cudaError_t LaunchSumOfSquares(const float* x, int64_t n, int64_t chunk,
                                double* sums, cudaStream_t stream);
 
-// AdamWParams with what does not depend on the element computed once.
-struct AdamWStep {
-  float grad_scale = 1.0f;
-  float beta1 = 0.0f;
-  float rest1 = 1.0f;  // 1 - beta1
-  float beta2 = 0.0f;
-  float rest2 = 1.0f;       // 1 - beta2
-  float decay = 1.0f;       // 1 - learning_rate weight_decay
-  float rate = 0.0f;        // learning_rate / (1 - beta1^step)
-  float correction = 1.0f;  // 1 / sqrt(1 - beta2^step)
-  float eps = 0.0f;
-};
 // All [n].
 cudaError_t LaunchAdamW(const AdamWStep& step, const float* grad, float* weight,
                         float* m, float* v, int64_t n, cudaStream_t stream);

@@ -1,8 +1,10 @@
-#include "kernels/cuda/adamw_step.h"
+#include "kernels/adamw_step.h"
 
 #include <cmath>
 
-namespace octet::cuda {
+#include "kernels/training_backend.h"
+
+namespace octet {
 
 AdamWStep MakeAdamWStep(const AdamWParams& params) {
   const double step = static_cast<double>(params.step);
@@ -24,4 +26,4 @@ AdamWStep MakeAdamWStep(const AdamWParams& params) {
   return result;
 }
 
-}  // namespace octet::cuda
+}  // namespace octet
