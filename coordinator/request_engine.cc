@@ -217,22 +217,23 @@ std::optional<v1::Plan> RequestEngine::NextPlan(absl::Time now) {
     next.plan.mutable_collect_expert_stats();
   } else {
     // Training calls and forward steps take turns.
-    const bool forward_first = trained_last_;
-    trained_last_ = false;
-    if (!forward_first || !PlanForward(now, &next)) {
-      std::optional<v1::TrainPlan> call = training_.TakeNext();
-      if (call.has_value()) {
-        *next.plan.mutable_train() = *std::move(call);
-        trained_last_ = true;
-      } else if (forward_first || !PlanForward(now, &next)) {
-        return std::nullopt;
-      }
-    }
+    const bool planned = trained_last_
+                             ? PlanForward(now, &next) || PlanTraining(&next)
+                             : PlanTraining(&next) || PlanForward(now, &next);
+    if (!planned) return std::nullopt;
+    trained_last_ = next.plan.has_train();
   }
   next.plan.set_step_id(next_step_id_++);
   next.since = now;
   in_flight_ = std::move(next);
   return in_flight_->plan;
+}
+
+bool RequestEngine::PlanTraining(InFlight* next) {
+  std::optional<v1::TrainPlan> call = training_.TakeNext();
+  if (!call.has_value()) return false;
+  *next->plan.mutable_train() = *std::move(call);
+  return true;
 }
 
 bool RequestEngine::PlanForward(absl::Time now, InFlight* next) {

@@ -113,6 +113,8 @@ class RequestEngine {
   void Forget(RequestKey key);
   void FailStats(const absl::Status& status);
 
+  // False when there is nothing to plan.
+  bool PlanTraining(InFlight* next);
   bool PlanForward(absl::Time now, InFlight* next);
   bool AddChunks(const StepSchedule& schedule, absl::Time now,
                  v1::ForwardPlan* plan);
