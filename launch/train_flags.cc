@@ -114,9 +114,9 @@ void AddStepFlags(TrainFlags& f, Flags& flags) {
             "norm that gradients are clipped to; 0: not clipped", {.min = 0});
   flags.Add("num-train-epochs", &f.num_train_epochs, "epochs", {.min = 0});
   flags.Add("max-steps", &f.max_steps, "steps instead of epochs; -1: epochs");
-  flags.Add("lr-scheduler-type", &f.lr_scheduler_type,
-            "linear, cosine, cosine_with_restarts, polynomial, constant, "
-            "constant_with_warmup, inverse_sqrt, reduce_lr_on_plateau");
+  flags.AddChoice("lr-scheduler-type", &f.lr_scheduler_type,
+                  {ScheduleNames().begin(), ScheduleNames().end()},
+                  "how the rate falls");
   flags.Add("warmup-steps", &f.warmup_steps, "steps in which the rate rises",
             {.min = 0});
   flags.Add("warmup-ratio", &f.warmup_ratio, "the same as a share of all steps",
@@ -283,13 +283,7 @@ absl::StatusOr<TrainJobOptions> TrainFlags::ToJobOptions(int num_layers,
                                                          int num_ranks) const {
   TrainJobOptions job;
   OCTET_RETURN_IF_ERROR(FillRun(num_layers, &job.run));
-  const absl::StatusOr<ScheduleKind> kind =
-      ParseScheduleKind(lr_scheduler_type);
-  if (!kind.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("octet train: --", kind.status().message()));
-  }
-  job.schedule = *kind;
+  OCTET_ASSIGN_OR_RETURN(job.schedule, ParseScheduleKind(lr_scheduler_type));
   job.output_dir = fs::absolute(output_dir).string();
   job.train_batch_size = train_batch_size;
   job.eval_batch_size = eval_batch_size;

@@ -260,11 +260,15 @@ absl::Status TrainJob::Step() {
   progress.elapsed = absl::Now() - start_;
   progress.remaining =
       progress.elapsed / (step_ - start_step_) * (counts_.total_steps - step_);
-  progress.tokens_per_second =
-      static_cast<double>(window_tokens_) /
-      std::max(1e-9, absl::ToDoubleSeconds(absl::Now() - window_start_));
+  progress.tokens_per_second = TokensPerSecond();
   observer_.on_step(progress);
   return absl::OkStatus();
+}
+
+// Since the last log.
+double TrainJob::TokensPerSecond() const {
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - window_start_);
+  return static_cast<double>(window_tokens_) / std::max(1e-9, seconds);
 }
 
 absl::Status TrainJob::Log(bool force) {
@@ -280,9 +284,7 @@ absl::Status TrainJob::Log(bool force) {
   entry.grad_norm = last_grad_norm_;
   entry.aux_loss = window_aux_ / steps;
   if (options_.run.router_loss().z_coef() > 0) entry.z_loss = window_z_ / steps;
-  entry.tokens_per_second =
-      static_cast<double>(window_tokens_) /
-      std::max(1e-9, absl::ToDoubleSeconds(absl::Now() - window_start_));
+  entry.tokens_per_second = TokensPerSecond();
   window_loss_ = window_aux_ = window_z_ = 0;
   window_steps_ = window_tokens_ = 0;
   OCTET_RETURN_IF_ERROR(log_->Add(entry, absl::Now() - start_, start_step_));

@@ -118,6 +118,7 @@ class TrainJob {
   absl::Status Finish();
   double NextLearningRate() const;
   double Epoch() const;
+  double TokensPerSecond() const;
 
   const TrainJobOptions options_;
   DataPipeline& data_;
