@@ -35,6 +35,7 @@ GenerateRequest::GenerateRequest(GenerateSpec spec,
     : ActiveRequest(spec.request_id, spec.deadline, arrival),
       spec_(std::move(spec)),
       queue_(std::move(queue)),
+      routes_(spec_.return_routes ? spec_.num_continuations : 0),
       times_(spec_.num_continuations),
       num_open_(spec_.num_continuations) {}
 
@@ -50,6 +51,7 @@ NewSequence GenerateRequest::MakeSequence(int32_t) const {
   NewSequence sequence;
   sequence.tokens = spec_.prompt;
   sequence.max_tokens = max_tokens();
+  sequence.compute_all = spec_.return_routes;
   return sequence;
 }
 
@@ -61,6 +63,7 @@ void GenerateRequest::OnFirstScheduled(int32_t idx, absl::Time now) {
 void GenerateRequest::FillChunk(int32_t idx, const Sequence& sequence,
                                 const ScheduledChunk& scheduled,
                                 v1::SequenceChunk* chunk) const {
+  chunk->set_return_routes(spec_.return_routes);
   if (!scheduled.reaches_end) return;
   v1::SampleSpec* sample = chunk->mutable_sample();
   *sample = spec_.sample;
@@ -76,6 +79,11 @@ void GenerateRequest::FillChunk(int32_t idx, const Sequence& sequence,
   }
 }
 
+void GenerateRequest::TakeRoutes(int32_t idx, const v1::SequenceChunk& sent,
+                                 const v1::SlotRoutes& routes) {
+  routes_[idx].Put(sent.start_position(), sent.token_ids_size(), routes);
+}
+
 bool GenerateRequest::TakeResult(int32_t idx, const v1::SequenceResult& result,
                                  const Sequence& sequence, absl::Time now) {
   Continuation& continuation = continuations_[idx];
@@ -88,6 +96,7 @@ bool GenerateRequest::TakeResult(int32_t idx, const v1::SequenceResult& result,
   continuation.Push(result.token_id(), result.sampled(), &chunk);
   if (continuation.finished()) {
     FillTimings(times_[idx], now, chunk.mutable_timings());
+    if (spec_.return_routes) *chunk.mutable_routes() = routes_[idx].Take();
     if (--num_open_ == 0) {
       v1::Usage* usage = chunk.mutable_usage();
       usage->set_prompt_tokens(num_prompt_tokens());

@@ -16,6 +16,7 @@
 #include "coordinator/continuation.h"
 #include "coordinator/message_queue.h"
 #include "coordinator/request.h"
+#include "coordinator/route_log.h"
 #include "coordinator/scheduler.h"
 #include "proto/inference.pb.h"
 #include "proto/worker.pb.h"
@@ -52,8 +53,12 @@ class ActiveRequest {
   virtual void FillChunk(int32_t idx, const Sequence& sequence,
                          const ScheduledChunk& scheduled,
                          v1::SequenceChunk* chunk) const = 0;
-  // What came back for a chunk that asked for something. True when the sequence
-  // is done; when it is the request's last one, the client has been told.
+  // The routes of a chunk that asked for them; before the chunk's TakeResult.
+  virtual void TakeRoutes(int32_t /*idx*/, const v1::SequenceChunk& /*sent*/,
+                          const v1::SlotRoutes& /*routes*/) {}
+  // What came back for a chunk that is sampled or scored. True when the
+  // sequence is done; when it is the request's last one, the client has been
+  // told.
   virtual bool TakeResult(int32_t idx, const v1::SequenceResult& result,
                           const Sequence& sequence, absl::Time now) = 0;
   // True once after the client's queue filled up.
@@ -85,6 +90,8 @@ class GenerateRequest : public ActiveRequest {
   void FillChunk(int32_t idx, const Sequence& sequence,
                  const ScheduledChunk& scheduled,
                  v1::SequenceChunk* chunk) const override;
+  void TakeRoutes(int32_t idx, const v1::SequenceChunk& sent,
+                  const v1::SlotRoutes& routes) override;
   bool TakeResult(int32_t idx, const v1::SequenceResult& result,
                   const Sequence& sequence, absl::Time now) override;
   bool TakePause() override { return std::exchange(pause_, false); }
@@ -105,6 +112,7 @@ class GenerateRequest : public ActiveRequest {
   const GenerateSpec spec_;
   const std::shared_ptr<GenerateQueue> queue_;
   std::vector<Continuation> continuations_;  // [n]
+  std::vector<RouteLog> routes_;             // [n] with return_routes, else []
   std::vector<Times> times_;                 // [n]
   int32_t num_open_;
   int32_t num_cached_ = 0;

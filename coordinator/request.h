@@ -26,6 +26,7 @@ struct GenerateSpec {
   int32_t num_continuations = 1;
   bool skip_special_tokens = false;
   bool echo = false;
+  bool return_routes = false;
   absl::Time deadline = absl::InfiniteFuture();
 };
 

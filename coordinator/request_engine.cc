@@ -287,7 +287,7 @@ absl::Status RequestEngine::HandleResult(const v1::StepResult& result,
                                          absl::Time now) {
   OCTET_RETURN_IF_ERROR(
       CheckStepResult(in_flight_.has_value() ? &in_flight_->plan : nullptr,
-                      result, hello_.model().vocab_size()));
+                      result, hello_.model()));
   const InFlight done = *std::move(in_flight_);
   in_flight_.reset();
   counters_.set_steps(counters_.steps() + 1);
@@ -326,8 +326,12 @@ void RequestEngine::TakeChunk(const v1::SequenceChunk& sent,
       std::clamp(sequence.num_prompt_tokens - sent.start_position(), 0,
                  sent.token_ids_size());
   counters_.set_prompt_tokens(counters_.prompt_tokens() + num_prompt_tokens);
-  if (!sent.has_sample() && !sent.has_score()) return;
+  if (!WantsResult(sent)) return;
   ActiveRequest& request = *requests_.at(owner.key);
+  if (sent.return_routes()) {
+    request.TakeRoutes(owner.idx, sent, result->routes());
+  }
+  if (!sent.has_sample() && !sent.has_score()) return;
   const bool finished = request.TakeResult(owner.idx, *result, sequence, now);
   if (sent.has_sample()) {
     counters_.set_generation_tokens(counters_.generation_tokens() + 1);

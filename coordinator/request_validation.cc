@@ -230,6 +230,17 @@ absl::Status CheckRequestId(absl::string_view id) {
                absl::StrCat("at most ", kMaxRequestIdBytes));
 }
 
+// Routes are returned in one message.
+absl::Status CheckRoutesFit(int64_t num_tokens, const v1::ModelConfig& model) {
+  const int64_t num_ids =
+      num_tokens * int64_t{model.num_layers()} * model.top_k();
+  if (num_ids <= kMaxRouteIds) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "return_routes for ", num_tokens, " tokens of ", model.num_layers(),
+      " layers with ", model.top_k(), " experts each gives ", num_ids,
+      " expert ids, expected at most ", kMaxRouteIds));
+}
+
 absl::Status TooLong(int32_t num_tokens, int32_t context) {
   return absl::InvalidArgumentError(absl::StrCat(
       "prompt has ", num_tokens, " tokens, the model's context is ", context));
@@ -280,6 +291,11 @@ absl::StatusOr<GenerateSpec> ValidateGenerate(
         model.max_position(), " leaves no room for a new one"));
   }
   spec.max_new_tokens = std::min(spec.max_new_tokens, room);
+  spec.return_routes = request.return_routes();
+  if (spec.return_routes) {
+    OCTET_RETURN_IF_ERROR(
+        CheckRoutesFit(int64_t{num_tokens} + spec.max_new_tokens, model));
+  }
   if (spec.echo) {
     absl::StatusOr<std::string> text = tokenizer.Decode(spec.prompt);
     if (text.ok()) spec.prompt_text = *std::move(text);

@@ -27,6 +27,8 @@ inline constexpr int32_t kMaxStopStringBytes = 256;
 inline constexpr int32_t kMaxStopTokenIds = 64;
 inline constexpr int32_t kMaxRequestIdBytes = 128;
 inline constexpr int32_t kDefaultMaxNewTokens = 256;
+// Of a continuation: two bytes each, they still fit the largest message.
+inline constexpr int64_t kMaxRouteIds = int64_t{1} << 25;
 
 // `random_seed` stands in for an absent sampling.seed, `random_id` for an empty
 // request_id. The deadline is left for the caller.

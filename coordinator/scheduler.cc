@@ -73,6 +73,7 @@ void Scheduler::Add(NewSequence sequence) {
   added->num_prompt_tokens = added->num_tokens();
   added->max_tokens = sequence.max_tokens;
   added->score = sequence.score;
+  added->compute_all = sequence.compute_all;
   added->leader = sequence.leader;
   waiting_[added->order] = added.get();
   const bool is_new = sequences_.emplace(sequence.id, std::move(added)).second;
@@ -162,13 +163,14 @@ void Scheduler::AdmitWaiting(StepSchedule* schedule) {
 }
 
 bool Scheduler::HeldByLeader(const Sequence& sequence) const {
-  if (!options_.prefix_cache) return false;
+  if (!options_.prefix_cache || sequence.compute_all) return false;
   const Sequence* leader = Find(sequence.leader);
   return leader != nullptr && leader->num_tokens() == leader->num_prompt_tokens;
 }
 
 BlockPool::Prefix Scheduler::UsablePrefix(const Sequence& sequence,
                                           const Rank& rank) const {
+  if (sequence.compute_all) return {};
   // The last token is computed for its logits; positions to score, for theirs.
   const int32_t limit =
       sequence.score ? sequence.num_scored : sequence.num_tokens() - 1;

@@ -19,6 +19,9 @@ struct NewSequence {
   // Log-probabilities of the prompt instead of sampling: every position is
   // computed once, so none of them is taken from the prefix cache.
   bool score = false;
+  // The same, and after a preemption all of it again: what is computed here is
+  // returned, and other computations are not known to have had the same.
+  bool compute_all = false;
   // A sequence with the same prompt whose prefill this one waits for, to find
   // it in the prefix cache; -1 = none. Must have been added before.
   SequenceId leader = -1;
@@ -31,6 +34,7 @@ struct Sequence {
   int32_t num_prompt_tokens = 0;
   int32_t max_tokens = 0;
   bool score = false;
+  bool compute_all = false;
   SequenceId leader = -1;
 
   bool paused = false;     // its reader is slow: not scheduled

@@ -9,11 +9,14 @@
 
 namespace octet {
 
+// Whether the group answers a chunk with a SequenceResult.
+bool WantsResult(const v1::SequenceChunk& chunk);
+
 // `plan` is the one in flight, nullptr when there is none. INTERNAL: another
 // step, a sequence that is missing, a token outside [0, vocab_size), or another
-// number of scores than was asked for.
+// number of scores or of routes than was asked for.
 absl::Status CheckStepResult(const v1::Plan* plan, const v1::StepResult& result,
-                             int32_t vocab_size);
+                             const v1::ModelConfig& model);
 
 }  // namespace octet
 

@@ -204,6 +204,29 @@ TEST(RequestValidationTest, IgnoreEosKeepsStopIdsAndBans) {
   EXPECT_THAT(spec->banned_ids, ElementsAre(9, 2));
 }
 
+TEST(RequestValidationTest, RoutesMustFitAMessage) {
+  const auto tokenizer = test::ToyTokenizer();
+  v1::ModelConfig model = Model();
+  model.set_num_layers(94);
+  model.set_top_k(8);
+  model.set_max_position(1 << 20);
+  v1::GenerateRequest request;
+  AddIds(request, 30, 5);
+  request.set_return_routes(true);
+  request.mutable_stop()->set_max_new_tokens(44000);
+  const auto spec = ValidateGenerate(request, *tokenizer, model, 0, 0);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_TRUE(spec->return_routes);
+  request.mutable_stop()->set_max_new_tokens(45000);
+  EXPECT_EQ(
+      ValidateGenerate(request, *tokenizer, model, 0, 0).status().message(),
+      "return_routes for 45030 tokens of 94 layers with 8 experts each gives "
+      "33862560 expert ids, expected at most 33554432");
+  request.set_return_routes(false);
+  EXPECT_FALSE(
+      ValidateGenerate(request, *tokenizer, model, 0, 0)->return_routes);
+}
+
 // A worker refuses such plans, and refusing one ends its group.
 TEST(RequestValidationTest, TinyVocabularies) {
   const auto tokenizer = Tokenizer::WithoutPieces();

@@ -105,6 +105,50 @@ class TrainingClientTest(unittest.TestCase):
         run = self.client.call(TRAINING, "GetRun", {"run_id": run_id})
         self.assertEqual((run["last_seq_no"], run["optimizer_steps"], run["pending_slots"]), ("60", "30", "0"))
 
+    def generate_with_routes(self, prompt: list[int]) -> tuple[list[int], list[list[int]]]:
+        """Prompt and continuation, and the experts of each layer."""
+        chunks = list(self.client.stream(INFERENCE, "Generate", {
+            "prompt": {"token_ids": {"ids": prompt}}, "sampling": {"seed": 3}, "return_routes": True,
+            "stop": {"max_new_tokens": 40, "ignore_eos": True}}))
+        routes = [layer["expert_ids"] for layer in chunks[-1]["routes"]["layers"]]
+        return prompt + [i for chunk in chunks for i in chunk["token_ids"]], routes
+
+    def test_a_generations_routes_can_be_replayed(self) -> None:
+        run = Run(self.client, FULL)
+        tokens, routes = self.generate_with_routes(TEXT)
+        self.assertEqual(len(routes), 2)
+        for layer in routes:
+            self.assertEqual(len(layer), 2 * len(tokens))
+            self.assertEqual(layer[-2:], [-1, -1])  # sampled, not computed
+            self.assertTrue(all(0 <= expert < 8 for expert in layer[:-2]))
+
+        def backward(layers: list[list[int]] | None) -> dict:
+            replay = [] if layers is None else [{"layers": [{"expert_ids": layer} for layer in layers]}]
+            answer = run.call("ForwardBackward", slots=[slot(tokens)], routes=replay, return_logprobs=True)
+            run.call("ZeroGrad")
+            return {name: value for name, value in answer.items() if name != "seconds"}
+
+        def counts(answer: dict) -> list[list[int]]:
+            return [[int(count) for count in layer["expert_tokens"]] for layer in answer["layers"]]
+
+        taken = [[layer[:-2].count(expert) for expert in range(8)] for layer in routes]
+
+        def beyond(answer: dict) -> list[int]:
+            return [n - m for all_, some in zip(counts(answer), taken) for n, m in zip(all_, some)]
+
+        # The weights have not changed: the router itself chooses these.
+        own = backward(None)
+        self.assertEqual(backward(routes), own)
+        others = [[(expert + 1) % 8 if expert >= 0 else -1 for expert in layer] for layer in routes]
+        self.assertNotEqual(backward(others)["loss"], own["loss"])
+        # They have changed: the router chooses others, the replay the old ones and the router's for the last token.
+        for _ in range(5):
+            run.call("ForwardBackward", slots=golden_slots())
+            run.call("OptimStep", adamw={"learning_rate": 2e-2})
+        self.assertEqual(sorted(beyond(backward(routes))), [0] * 12 + [1] * 4)
+        self.assertLess(min(beyond(backward(None))), 0)
+        self.assertNotEqual(self.generate_with_routes(TEXT)[1], routes)
+
     def check_curve(self, name: str, config: dict) -> None:
         expected = read_tensor(CASE / "training.safetensors", f"{name}/curve")
         run = Run(self.client, config)

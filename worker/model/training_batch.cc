@@ -52,6 +52,14 @@ absl::Status CheckRoutes(absl::Span<const int32_t> routes,
                      num_tokens * k, " (", k, " for each token)"));
   }
   for (size_t i = 0; i < routes.size(); ++i) {
+    const int32_t of_token = routes[i / k * k];
+    if (routes[i] == kNoRoute && of_token == kNoRoute) continue;
+    if (of_token == kNoRoute) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ", token ", i / k, ": expert ", routes[i],
+                       " beside ", kNoRoute, ", expected ", k, " times ",
+                       kNoRoute, " where the router is to choose"));
+    }
     if (routes[i] < 0 || routes[i] >= config.num_experts) {
       return absl::InvalidArgumentError(
           absl::StrCat(where, ", token ", i / k, ": expert ", routes[i],

@@ -21,6 +21,9 @@ namespace octet {
 // A label that is not learnt.
 inline constexpr int32_t kIgnoredLabel = -100;
 
+// In replayed routes, where there is none.
+inline constexpr int32_t kNoRoute = -1;
+
 // One sequence. The label of a position is the token itself, or kIgnoredLabel.
 // The loss of a label belongs to the position before it, so the first label is
 // never learnt. The spans belong to the caller.
@@ -33,8 +36,8 @@ struct TrainingSlotInput {
   std::vector<TrainingDocument> documents;
   // Replayed routes: none, or L spans of [tokens of the slot, K] expert ids,
   // used instead of the router's choice. The K weights of a token are the
-  // softmax over those experts' logits. All slots of a batch have routes, or
-  // none.
+  // softmax over those experts' logits. K times kNoRoute: the router's choice
+  // for this token. All slots of a batch have routes, or none.
   std::vector<absl::Span<const int32_t>> layer_routes;
 
   int64_t num_tokens() const;
@@ -62,7 +65,8 @@ std::vector<int64_t> SplitSlots(absl::Span<const int64_t> slot_tokens,
 // outside [0, V), labels that are neither the token nor kIgnoredLabel, slots or
 // documents without tokens, documents longer than max_position, slots of 2^24
 // tokens or more, routes of the wrong size, with an expert outside [0, E) or
-// one twice for a token; more than 2^31 tokens times K.
+// one twice for a token, or for some of a token's K places only; more than 2^31
+// tokens times K.
 absl::Status CheckTrainingBatch(const TrainingBatch& batch,
                                 const ModelConfig& config);
 

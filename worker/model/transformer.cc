@@ -75,7 +75,9 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(
 
 absl::Status Transformer::Forward(int64_t step_id,
                                   absl::Span<const SequenceSlice> slices,
-                                  absl::Span<const int64_t> rank_tokens) {
+                                  absl::Span<const int64_t> rank_tokens,
+                                  std::vector<std::vector<int32_t>>* routes) {
+  if (routes != nullptr) routes->clear();
   num_tokens_ = 0;
   for (const SequenceSlice& slice : slices) {
     num_tokens_ += static_cast<int64_t>(slice.token_ids.size());
@@ -101,6 +103,8 @@ absl::Status Transformer::Forward(int64_t step_id,
     const StepContext step{step_id, layer, stream_.get()};
     OCTET_RETURN_IF_ERROR(moe_.Forward(moe_weights_[layer], normed, rank_tokens,
                                        x, step, &seconds_.moe));
+    if (routes == nullptr) continue;
+    routes->emplace_back(moe_.choices().begin(), moe_.choices().end());
   }
   return absl::OkStatus();
 }

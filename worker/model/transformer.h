@@ -60,8 +60,10 @@ class Transformer {
   // 0..T-1; keys and values go to the slots that their block tables say. The
   // arguments must be valid (worker/serve checks plans): ids in [0, V), blocks
   // in range, no slot written twice, T = rank_tokens[rank] <= max_step_tokens.
+  // `routes`, unless nullptr, becomes [L] of [T, K] experts of the rows, host.
   absl::Status Forward(int64_t step_id, absl::Span<const SequenceSlice> slices,
-                       absl::Span<const int64_t> rank_tokens);
+                       absl::Span<const int64_t> rank_tokens,
+                       std::vector<std::vector<int32_t>>* routes = nullptr);
 
   // Logits [n, V] f32 of n <= max_logit_rows rows of the last Forward, n >= 1;
   // valid until the next call. `rows` (host) is read before it returns.

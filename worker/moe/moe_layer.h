@@ -58,6 +58,10 @@ class MoeLayer {
                        absl::Span<const int64_t> rank_tokens, Tensor residual,
                        const StepContext& step, MoeSeconds* seconds);
 
+  // [T, K] choices of this rank's tokens in the last Forward, host.
+  absl::Span<const int32_t> choices() const {
+    return lanes_[0].dispatcher.own_choices();
+  }
   // [L, E] rows this rank computed for each expert since construction.
   absl::Span<const int64_t> expert_rows() const { return expert_row_counts_; }
   // Device memory held.

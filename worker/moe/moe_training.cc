@@ -119,8 +119,11 @@ absl::Status MoeTraining::Route(Pass& pass, ConstTensor x,
                                              tape.logits.num_bytes(), stream));
   OCTET_RETURN_IF_ERROR(backend_->Synchronize(stream));
   for (size_t i = 0; i < routes.size(); ++i) {
-    const size_t at = i / shape_.top_k * num_experts + routes[i];
-    host_logits_[at] = logits[at];
+    const size_t row = i / shape_.top_k * num_experts;
+    const bool given = routes[i] >= 0;
+    const size_t begin = given ? row + routes[i] : row;
+    std::copy_n(logits.begin() + begin, given ? 1 : num_experts,
+                host_logits_.begin() + begin);
   }
   OCTET_ASSIGN_OR_RETURN(
       const Tensor masked,

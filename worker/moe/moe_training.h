@@ -65,7 +65,7 @@ class MoeTraining {
               const Placement* placement, const MoeShape& shape);
 
   // x [T, H] compute dtype; residual [T, H] f32, added to. routes: none, or the
-  // [T, K] experts to use, host. Adds to *seconds.
+  // [T, K] experts to use, host; -1: the router's choice. Adds to *seconds.
   absl::Status Forward(const MoeWeights& weights, ConstTensor x,
                        const MoeBatch& batch, absl::Span<const int32_t> routes,
                        Tensor residual, MoeTape& tape, const StepContext& step,

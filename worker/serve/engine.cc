@@ -45,6 +45,26 @@ void CopyLogprobs(const TokenLogprobs& from, v1::PositionLogprobs* to) {
   }
 }
 
+// A chunk of this rank that asked for its routes.
+struct RoutedChunk {
+  int64_t first_row = 0;
+  int64_t num_tokens = 0;
+  v1::SequenceResult* result = nullptr;
+};
+
+// routes: [L] of [T, K].
+void FillRoutes(const std::vector<std::vector<int32_t>>& routes, int64_t rows,
+                absl::Span<const RoutedChunk> chunks) {
+  for (const RoutedChunk& chunk : chunks) {
+    for (const std::vector<int32_t>& layer : routes) {
+      const int64_t top_k = static_cast<int64_t>(layer.size()) / rows;
+      const auto begin = layer.begin() + chunk.first_row * top_k;
+      chunk.result->mutable_routes()->add_layers()->mutable_expert_ids()->Add(
+          begin, begin + chunk.num_tokens * top_k);
+    }
+  }
+}
+
 // What a step added to the running seconds.
 void FillProfile(const ForwardSeconds& before, const ForwardSeconds& after,
                  absl::Time start, v1::StepProfile* profile) {
@@ -76,6 +96,7 @@ absl::StatusOr<v1::StepResult> Engine::Run(int64_t step_id,
   std::vector<int64_t> rank_tokens(limits_.rank_blocks.size());
   std::vector<SequenceSlice> slices;
   std::vector<HeadRow> samples, scores;
+  std::vector<RoutedChunk> routed;
   for (const v1::SequenceChunk& chunk : plan.chunks()) {
     int64_t& num_tokens = rank_tokens[chunk.home_rank()];
     const int32_t first_row = static_cast<int32_t>(num_tokens);
@@ -83,10 +104,15 @@ absl::StatusOr<v1::StepResult> Engine::Run(int64_t step_id,
     if (chunk.home_rank() != rank_) continue;
     slices.push_back({chunk.start_position(), SpanOf(chunk.token_ids()),
                       SpanOf(chunk.block_ids())});
-    if (!chunk.has_sample() && !chunk.has_score()) continue;
+    if (!chunk.has_sample() && !chunk.has_score() && !chunk.return_routes()) {
+      continue;
+    }
     v1::SequenceResult* out = result.add_sequences();
     out->set_sequence_id(chunk.sequence_id());
     out->set_token_id(-1);
+    if (chunk.return_routes()) {
+      routed.push_back({first_row, chunk.token_ids_size(), out});
+    }
     if (chunk.has_sample()) {
       samples.push_back(
           {first_row + chunk.token_ids_size() - 1, &chunk, -1, out});
@@ -96,7 +122,10 @@ absl::StatusOr<v1::StepResult> Engine::Run(int64_t step_id,
       scores.push_back({first_row + i, &chunk, i, out});
     }
   }
-  OCTET_RETURN_IF_ERROR(transformer_->Forward(step_id, slices, rank_tokens));
+  std::vector<std::vector<int32_t>> routes;
+  OCTET_RETURN_IF_ERROR(transformer_->Forward(
+      step_id, slices, rank_tokens, routed.empty() ? nullptr : &routes));
+  FillRoutes(routes, rank_tokens[rank_], routed);
   // The head takes a bounded number of rows at a time.
   const size_t limit = static_cast<size_t>(transformer_->max_logit_rows());
   for (size_t i = 0; i < samples.size(); i += limit) {

@@ -26,7 +26,7 @@ class Engine {
          PlanLimits limits);
 
   // Results of the chunks whose home is this rank, in plan order: those that
-  // asked to sample or to score. The profile is this rank's.
+  // asked to sample, to score or for their routes. The profile is this rank's.
   absl::StatusOr<v1::StepResult> Run(int64_t step_id,
                                      const v1::ForwardPlan& plan);
 

@@ -88,6 +88,22 @@ TEST(TrainingBatchTest, BadInputGetsOneSentence) {
             }),
             "slot 0, routes of layer 0, token 2: expert 1 twice, expected "
             "different ones");
+  EXPECT_EQ(Refusal([&](auto& slots) {
+              slots[0].routes = slots[1].routes = routes;
+              slots[0].routes[2] = slots[0].routes[3] = kNoRoute;
+            }),
+            "");
+  EXPECT_EQ(Refusal([&](auto& slots) {
+              slots[0].routes = slots[1].routes = routes;
+              slots[0].routes[2] = kNoRoute;
+            }),
+            "slot 0, routes of layer 0, token 1: expert 3 beside -1, expected "
+            "2 times -1 where the router is to choose");
+  EXPECT_EQ(Refusal([&](auto& slots) {
+              slots[0].routes = slots[1].routes = routes;
+              slots[0].routes[3] = kNoRoute;
+            }),
+            "slot 0, routes of layer 0, token 1: expert -1, expected 0 to 3");
 }
 
 TEST(TrainingBatchTest, TheTablesOfARank) {

@@ -36,6 +36,7 @@ struct GoldenPrompt {
   std::vector<float> logprobs;       // [S - 1]
   std::vector<int32_t> greedy_ids;   // [16]
   std::vector<float> greedy_logits;  // [16, V]
+  std::vector<int32_t> routes;       // [L, S, K]; of "medium", else empty
 };
 
 template <typename T>
@@ -53,12 +54,15 @@ std::vector<GoldenPrompt> ReadPrompts(const std::string& dir) {
   EXPECT_TRUE(file.ok()) << file.status();
   std::vector<GoldenPrompt> prompts;
   for (const std::string name : {"short", "medium", "long"}) {
-    prompts.push_back({name, ReadGolden<int32_t>(**file, name + "/input_ids"),
+    prompts.push_back({name,
+                       ReadGolden<int32_t>(**file, name + "/input_ids"),
                        ReadGolden<float>(**file, name + "/logits"),
                        ReadGolden<float>(**file, name + "/logprobs"),
                        ReadGolden<int32_t>(**file, name + "/greedy_ids"),
-                       ReadGolden<float>(**file, name + "/greedy_logits")});
+                       ReadGolden<float>(**file, name + "/greedy_logits"),
+                       {}});
   }
+  prompts[1].routes = ReadGolden<int32_t>(**file, "medium/topk_idx");
   return prompts;
 }
 
@@ -144,6 +148,7 @@ struct Answers {
   std::vector<float> logits;
   std::vector<float> logprobs;
   std::vector<int32_t> greedy_ids;
+  std::vector<int32_t> routes;  // [L, S, K] of the prompt
 };
 
 std::vector<int32_t> AllBlocks() {
@@ -185,6 +190,7 @@ absl::Status RunPlans(Engine& engine, const GoldenPrompt& prompt, int size,
     v1::SequenceChunk* chunk =
         test::AddChunk(&plan, 7, size - 1, position, next, blocks);
     test::SetSample(chunk, 0);
+    chunk->set_return_routes(i == 0);
     for (size_t t = 1; i == 0 && t <= next.size(); ++t) {
       chunk->mutable_score()->add_target_ids(t < next.size() ? next[t] : -1);
     }
@@ -194,6 +200,10 @@ absl::Status RunPlans(Engine& engine, const GoldenPrompt& prompt, int size,
     next = {prompt.greedy_ids[i]};
     if (!home) continue;
     answers.greedy_ids.push_back(result.sequences(0).token_id());
+    for (const auto& layer : result.sequences(0).routes().layers()) {
+      answers.routes.insert(answers.routes.end(), layer.expert_ids().begin(),
+                            layer.expert_ids().end());
+    }
     for (const v1::PositionLogprobs& scored : result.sequences(0).scored()) {
       answers.logprobs.push_back(scored.logprob());
     }
@@ -254,6 +264,11 @@ TEST_P(GoldenTest, LogitsScoresAndGreedyContinuations) {
       EXPECT_LT(errors.rms, f32 ? 1e-4 : 3e-2);
       if (f32) {
         EXPECT_EQ(answers.greedy_ids, prompt.greedy_ids);
+        EXPECT_EQ(answers.routes.size(),
+                  config->num_layers * config->top_k * prompt.input_ids.size());
+        if (!prompt.routes.empty()) {
+          EXPECT_EQ(answers.routes, prompt.routes);
+        }
       }
       // In bf16 a near-tie of the router may fall the other way, which changes
       // a row altogether (prompts were chosen so that it does not happen to
@@ -270,6 +285,7 @@ TEST_P(GoldenTest, LogitsScoresAndGreedyContinuations) {
       EXPECT_EQ(wide.logits, answers.logits);
       EXPECT_EQ(wide.logprobs, answers.logprobs);
       EXPECT_EQ(wide.greedy_ids, answers.greedy_ids);
+      EXPECT_EQ(wide.routes, answers.routes);
     }
   }
 }

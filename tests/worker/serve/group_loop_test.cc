@@ -125,6 +125,7 @@ std::vector<v1::Plan> ServeScript(int num_ranks) {
         test::AddChunk(plans[0].mutable_forward(), 100 + s, s % num_ranks, 0,
                        ids, Blocks(s, num_ranks));
     test::SetSample(chunk, 0.8f, 40 + s, 3);
+    chunk->set_return_routes(s % 2 == 1);
     for (size_t i = 0; i < ids.size(); ++i) {
       chunk->mutable_score()->add_target_ids(
           i % 5 == 4 ? -1 : static_cast<int32_t>(i));
@@ -139,6 +140,7 @@ std::vector<v1::Plan> ServeScript(int num_ranks) {
           plans.back().mutable_forward(), 100 + s, s % num_ranks, position,
           {(s + 11 * step) % 61}, Blocks(s, num_ranks));
       test::SetSample(chunk, s % 2 == 0 ? 0.0f : 1.3f, 40 + s);
+      chunk->set_return_routes(s == 3);
     }
   }
   plans.emplace_back().set_step_id(3);
@@ -172,6 +174,10 @@ TEST(GroupLoopTest, ResultsAreTheSameBytesAtEveryWidth) {
   EXPECT_EQ(first.scored(0).top_size(), 20);
   EXPECT_EQ(first.sampled().top_size(), 3);
   EXPECT_LT(first.sampled().logprob(), 0);
+  ASSERT_EQ(first.routes().layers_size(), Model().config.num_layers);
+  EXPECT_EQ(first.routes().layers(0).expert_ids_size(),
+            8 * Model().config.top_k);
+  EXPECT_FALSE(alone.results[0].sequences(0).has_routes());
   for (int num_ranks : {2, 3, 4, 7, 8, 12}) {
     ScriptedSource source(ServeScript(num_ranks));
     for (const absl::Status& status : RunScript(num_ranks, source)) {
@@ -179,6 +185,62 @@ TEST(GroupLoopTest, ResultsAreTheSameBytesAtEveryWidth) {
     }
     EXPECT_EQ(BySequence(source.results), expected) << num_ranks << " ranks";
     EXPECT_EQ(source.failures.size(), 0u);
+  }
+}
+
+// The routes of Prompt(3), computed in chunks of the given sizes beside another
+// sequence that asks for none; one after the other, [L].
+std::vector<std::vector<int32_t>> RoutesInChunks(int num_ranks, int home_rank,
+                                                 absl::Span<const int> sizes) {
+  const std::vector<int32_t> ids = Prompt(3);
+  std::vector<v1::Plan> plans;
+  int position = 0;
+  for (const int size : sizes) {
+    const int step = static_cast<int>(plans.size());
+    plans.push_back(NewPlan(step));
+    v1::ForwardPlan* plan = plans.back().mutable_forward();
+    test::AddChunk(plan, 7, num_ranks - 1, step, {5}, Blocks(4, 1));
+    test::AddChunk(plan, 8, home_rank, position,
+                   absl::MakeConstSpan(ids).subspan(position, size),
+                   Blocks(home_rank, 1))
+        ->set_return_routes(true);
+    position += size;
+  }
+  EXPECT_EQ(position, std::ssize(ids));
+  plans.emplace_back().mutable_shutdown();
+  ScriptedSource source(plans);
+  for (const absl::Status& status : RunScript(num_ranks, source)) {
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  std::vector<std::vector<int32_t>> routes(Model().config.num_layers);
+  for (const v1::StepResult& result : source.results) {
+    EXPECT_EQ(result.sequences_size(), 1);
+    EXPECT_EQ(result.sequences(0).sequence_id(), 8);
+    EXPECT_EQ(result.sequences(0).token_id(), -1);
+    const v1::SlotRoutes& found = result.sequences(0).routes();
+    EXPECT_EQ(found.layers_size(), std::ssize(routes));
+    for (int l = 0; l < found.layers_size(); ++l) {
+      const auto& of_layer = found.layers(l).expert_ids();
+      routes[l].insert(routes[l].end(), of_layer.begin(), of_layer.end());
+    }
+  }
+  return routes;
+}
+
+TEST(GroupLoopTest, RoutesAreTheSameForEveryChunkingHomeAndWidth) {
+  const auto whole = RoutesInChunks(1, 0, {18});
+  for (const std::vector<int32_t>& layer : whole) {
+    ASSERT_EQ(std::ssize(layer), 18 * Model().config.top_k);
+    EXPECT_GT(*std::max_element(layer.begin(), layer.end()),
+              *std::min_element(layer.begin(), layer.end()));
+  }
+  EXPECT_NE(whole[0], whole[1]);
+  for (const int num_ranks : {1, 2, 4}) {
+    for (const int home_rank : {0, num_ranks - 1}) {
+      EXPECT_EQ(RoutesInChunks(num_ranks, home_rank, {18}), whole);
+      EXPECT_EQ(RoutesInChunks(num_ranks, home_rank, {7, 1, 9, 1}), whole)
+          << num_ranks << " ranks, home " << home_rank;
+    }
   }
 }
 
