@@ -42,9 +42,15 @@ struct AdamWParams {
   int64_t step = 1;      // from 1
 };
 
+class FusedProducts;
+
 class TrainingBackend {
  public:
   virtual ~TrainingBackend() = default;
+
+  // Products and what is around them in one pass (kernels/fused_products.h);
+  // nullptr: the operations below do it one after another.
+  virtual FusedProducts* fused() const { return nullptr; }
 
   // ---- products
   // out += x W^T in groups, as Backend::GroupedGemm; out [T, n] f32.

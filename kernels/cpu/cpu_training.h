@@ -4,9 +4,11 @@
 #define OCTET_KERNELS_CPU_CPU_TRAINING_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/fused_products.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/training_backend.h"
@@ -18,7 +20,12 @@ namespace octet::cpu {
 class CpuTraining : public TrainingBackend {
  public:
   CpuTraining(CpuContext& context, GemmWorkspace& gemm, RopeTable& rope_table)
-      : context_(context), gemm_(gemm), rope_table_(rope_table) {}
+      : context_(context),
+        gemm_(gemm),
+        rope_table_(rope_table),
+        fused_(std::make_unique<CpuFusedProducts>(context, gemm)) {}
+
+  FusedProducts* fused() const override { return fused_.get(); }
 
   absl::Status GroupedGemmAccumulate(ConstTensor x,
                                      absl::Span<const PackedMatrix* const> w,
@@ -89,6 +96,7 @@ class CpuTraining : public TrainingBackend {
   CpuContext& context_;
   GemmWorkspace& gemm_;
   RopeTable& rope_table_;
+  const std::unique_ptr<CpuFusedProducts> fused_;
 };
 
 }  // namespace octet::cpu

@@ -124,6 +124,7 @@ constexpr GemmKernels AmxKernels(const char* name) {
                      .max_rows = 2 * kTileRows,
                      .one_pass_rows = 2 * kTileRows,
                      .row_quantum = kTileRows,
+                     .step_quantum = kAmxTileK / 2,
                      .a_step_bytes = 4,
                      .pack_rows = &PackRowsForTiles,
                      .pack_columns = &PackColumnsForTiles,

@@ -35,6 +35,7 @@ struct GemmKernels {
   int max_rows;       // of one BlockProduct
   int one_pass_rows;  // up to so many, it reads B once from end to end
   int row_quantum;    // rows occupy multiples of this in A and C
+  int step_quantum;   // steps are multiples of this
   int a_step_bytes;   // of one row and one step in A
 
   // Lays out x [rows, k] (row-major, compute dtype) as the A of a block:

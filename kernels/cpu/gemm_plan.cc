@@ -5,10 +5,15 @@
 namespace octet::cpu {
 namespace {
 
-constexpr int64_t kMaxChunkRows = 256;
+// Of a chunk. A panel that is filled block by block is filled once for each.
+constexpr int64_t kMaxChunkRows = 512;
 constexpr int64_t kMaxRun = 16;
+// Rows of sums of a run, 32 f32 each: half of a second-level cache of 1 MiB,
+// whose other half holds a part of A.
+constexpr int64_t kMaxSumRows = 4096;
 constexpr size_t kMaxStreamBytes = size_t{4} << 20;  // of a run of few rows
 constexpr int64_t kFewRows = 32;
+// An item is this part of what is left for a thread, or less.
 constexpr int64_t kItemsPerThread = 4;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -50,35 +55,47 @@ void AddRows(const GemmKernels& kernels, int group, int64_t begin, int64_t rows,
   }
 }
 
+// The first items are the longest and the last ones short, so that no thread
+// waits long for another's last.
+void AddItems(const GemmPlanShape& shape, int num_threads, GemmPlan* plan) {
+  int64_t left = 0;  // rows times panels
+  for (const RowChunk& chunk : plan->chunks) {
+    left += chunk.rows * shape.num_panels;
+  }
+  const int64_t stream_run = std::max<int64_t>(
+      1, kMaxStreamBytes / std::max<size_t>(1, shape.panel_bytes));
+  for (size_t c = 0; c < plan->chunks.size(); ++c) {
+    const RowChunk& chunk = plan->chunks[c];
+    const int64_t cache_run = std::max<int64_t>(
+        1, kMaxSumRows / (chunk.padded_rows * shape.sum_panels));
+    const int64_t longest =
+        std::min(kMaxRun, chunk.rows <= kFewRows ? stream_run : cache_run);
+    for (int64_t panel = 0; panel < shape.num_panels;) {
+      const int64_t fair = left / (num_threads * kItemsPerThread * chunk.rows);
+      const int64_t run = std::min(std::clamp<int64_t>(fair, 1, longest),
+                                   shape.num_panels - panel);
+      plan->items.push_back({static_cast<int>(c), panel, panel + run});
+      plan->max_run = std::max(plan->max_run, run);
+      left -= run * chunk.rows;
+      panel += run;
+    }
+  }
+}
+
 }  // namespace
 
 GemmPlan MakeGemmPlan(const GemmKernels& kernels,
-                      absl::Span<const int64_t> row_offsets, int64_t num_steps,
-                      int64_t num_panels, size_t panel_bytes, int num_threads) {
+                      absl::Span<const int64_t> row_offsets,
+                      const GemmPlanShape& shape, int num_threads) {
   GemmPlan plan;
   for (size_t group = 0; group + 1 < row_offsets.size(); ++group) {
     const int64_t rows = row_offsets[group + 1] - row_offsets[group];
     if (rows > 0) {
       AddRows(kernels, static_cast<int>(group), row_offsets[group], rows,
-              num_steps, &plan);
+              shape.num_steps, &plan);
     }
   }
-  const int64_t all_panels =
-      static_cast<int64_t>(plan.chunks.size()) * num_panels;
-  const int64_t fair_run = std::clamp<int64_t>(
-      all_panels / (num_threads * kItemsPerThread), 1, kMaxRun);
-  const int64_t stream_run =
-      std::max<int64_t>(1, kMaxStreamBytes / std::max<size_t>(1, panel_bytes));
-  for (size_t c = 0; c < plan.chunks.size(); ++c) {
-    const int64_t run = plan.chunks[c].rows <= kFewRows
-                            ? std::min(fair_run, stream_run)
-                            : fair_run;
-    plan.max_run = std::max(plan.max_run, run);
-    for (int64_t panel = 0; panel < num_panels; panel += run) {
-      plan.items.push_back(
-          {static_cast<int>(c), panel, std::min(panel + run, num_panels)});
-    }
-  }
+  AddItems(shape, num_threads, &plan);
   return plan;
 }
 

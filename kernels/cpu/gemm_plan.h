@@ -3,7 +3,7 @@
 // Rows of a group are cut into chunks (whose x stays in the second-level
 // cache), a chunk into blocks (what one BlockProduct takes), and the panels of
 // W into runs. An item is one chunk times one run of panels: long runs stream
-// from memory, and there are enough items for the threads to share.
+// from memory, and short ones at the end let the threads end together.
 #ifndef OCTET_KERNELS_CPU_GEMM_PLAN_H_
 #define OCTET_KERNELS_CPU_GEMM_PLAN_H_
 
@@ -47,11 +47,17 @@ struct GemmPlan {
   int64_t max_run = 0;          // panels of an item
 };
 
-// num_panels: of the output (of F for SwiGLU); panel_bytes: weights read for
-// one of them.
+// What a product looks like to the plan.
+struct GemmPlanShape {
+  int64_t num_steps = 0;   // of A
+  int64_t num_panels = 0;  // of the output (of F for SwiGLU)
+  int64_t sum_panels = 1;  // of sums for one of them
+  size_t panel_bytes = 0;  // weights read for one of them
+};
+
 GemmPlan MakeGemmPlan(const GemmKernels& kernels,
-                      absl::Span<const int64_t> row_offsets, int64_t num_steps,
-                      int64_t num_panels, size_t panel_bytes, int num_threads);
+                      absl::Span<const int64_t> row_offsets,
+                      const GemmPlanShape& shape, int num_threads);
 
 }  // namespace octet::cpu
 

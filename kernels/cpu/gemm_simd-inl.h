@@ -3,17 +3,16 @@
 // gemm_avx512.cc and gemm_avx512_bf16.cc; everything is in an unnamed
 // namespace, since those files are compiled for different processors.
 //
-// A is laid out [step][rows] in words of 4 bytes (f32 inputs, or pairs of
-// bf16), or [step][2][rows] where bf16 is widened. An output's sum is one chain
-// of fused multiply-adds in rising k.
+// A is laid out as row_pack-inl.h says. An output's sum is one chain of fused
+// multiply-adds in rising k.
 #ifndef OCTET_KERNELS_CPU_GEMM_SIMD_INL_H_
 #define OCTET_KERNELS_CPU_GEMM_SIMD_INL_H_
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/column_pack-inl.h"
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/row_pack-inl.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace octet::cpu {
@@ -184,74 +183,6 @@ void Multiply(const BlockProduct& product) {
   kByRows[product.rows](product);
 }
 
-// ---- layouts of A
-//
-// Written in parts of this many steps, which stay in the first-level cache
-// while the rows take turns.
-constexpr int64_t kPackSteps = 64;
-
-// Writes word(row, step) to a[step][row] for `rows` rows; `words` of a row.
-template <typename Word>
-[[gnu::always_inline]] inline void PackWords(int rows, int64_t words,
-                                             std::byte* a, Word word) {
-  uint32_t* to = reinterpret_cast<uint32_t*>(a);
-  for (int64_t begin = 0; begin < words; begin += kPackSteps) {
-    const int64_t left = words - begin;
-    const int64_t end = begin + (left < kPackSteps ? left : kPackSteps);
-    for (int r = 0; r < rows; ++r) {
-      for (int64_t i = begin; i < end; ++i) to[i * rows + r] = word(r, i);
-    }
-  }
-}
-
-// [step][rows], f32.
-inline void PackRowsF32(const void* x, int rows, int64_t k, int64_t steps,
-                        std::byte* a) {
-  const uint32_t* from = static_cast<const uint32_t*>(x);
-  PackWords(rows, steps, a, [=](int64_t row, int64_t i) {
-    return i < k ? from[row * k + i] : 0;
-  });
-}
-
-// [step][2][rows], bf16 widened to f32.
-inline void PackRowsWiden(const void* x, int rows, int64_t k, int64_t steps,
-                          std::byte* a) {
-  const uint16_t* from = static_cast<const uint16_t*>(x);
-  PackWords(rows, 2 * steps, a, [=](int64_t row, int64_t i) {
-    return i < k ? static_cast<uint32_t>(from[row * k + i]) << 16 : 0;
-  });
-}
-
-// [step][rows], pairs of bf16.
-inline void PackRowsPairs(const void* x, int rows, int64_t k, int64_t steps,
-                          std::byte* a) {
-  const uint16_t* from = static_cast<const uint16_t*>(x);
-  PackWords(rows, steps, a, [=](int64_t row, int64_t i) {
-    const uint16_t* pair = from + row * k + 2 * i;
-    uint32_t word = 0;
-    if (2 * i + 1 < k) {
-      __builtin_memcpy(&word, pair, 4);
-    } else if (2 * i < k) {
-      word = *pair;
-    }
-    return word;
-  });
-}
-
-// The same from columns: the rows of A are source.columns.
-inline void ColumnsF32(const ColumnSource& source, int64_t steps,
-                       std::byte* a) {
-  PackColumnsF32(source, source.columns, steps, reinterpret_cast<float*>(a));
-}
-inline void ColumnsWiden(const ColumnSource& source, int64_t steps,
-                         std::byte* a) {
-  PackColumnsWiden(source, source.columns, steps, reinterpret_cast<float*>(a));
-}
-inline void ColumnsPairs(const ColumnSource& source, int64_t steps,
-                         std::byte* a) {
-  PackColumnsPairs(source, source.columns, steps, reinterpret_cast<float*>(a));
-}
-
 inline void Nothing() {}
 
 // ---- elementwise
@@ -289,6 +220,7 @@ constexpr GemmKernels MakeKernels(
                      .max_rows = kMaxRows,
                      .one_pass_rows = kMaxWholePanelSums / kPanelVectors,
                      .row_quantum = 1,
+                     .step_quantum = 1,
                      .a_step_bytes = 4 * Op::kWords,
                      .pack_rows = pack_rows,
                      .pack_columns = pack_columns,

@@ -45,7 +45,7 @@ absl::StatusOr<std::unique_ptr<CpuNf4Matrix>> CpuNf4Matrix::Create(
         absl::StrCat("NF4 matrix: k is ", k, ", expected a multiple of ",
                      kNf4Block, ", the weights of a block"));
   }
-  const int64_t num_panels = (n + kPanelOutputs - 1) / kPanelOutputs;
+  const int64_t num_panels = NumPanels(n);
   OCTET_ASSIGN_OR_RETURN(
       AlignedMemory codes,
       AlignedMemory::Allocate(static_cast<size_t>(num_panels) * (k / 2) *

@@ -109,7 +109,7 @@ CpuPackedMatrix::CpuPackedMatrix(DType dtype, int64_t n, int64_t k,
 absl::StatusOr<std::unique_ptr<CpuPackedMatrix>> CpuPackedMatrix::Create(
     DType dtype, int64_t n, int64_t k) {
   OCTET_RETURN_IF_ERROR(CheckPackedMatrix(dtype, n, k));
-  const int64_t num_panels = (n + kPanelOutputs - 1) / kPanelOutputs;
+  const int64_t num_panels = NumPanels(n);
   const int64_t num_steps = PanelSteps(dtype, k);
   // Below 2^26 * 2^31 * 2^7: no overflow of size_t.
   const size_t num_bytes =

@@ -27,6 +27,10 @@ namespace octet::cpu {
 inline constexpr int64_t kPanelOutputs = 32;
 inline constexpr int64_t kStepBytes = 128;
 
+constexpr int64_t NumPanels(int64_t outputs) {
+  return (outputs + kPanelOutputs - 1) / kPanelOutputs;
+}
+
 // Steps of a panel with k inputs of `dtype`.
 int64_t PanelSteps(DType dtype, int64_t k);
 

@@ -32,7 +32,7 @@ absl::Status Repack(CpuContext& context, CpuPackedMatrix& matrix,
   OCTET_RETURN_IF_ERROR(CheckRowsToPack(matrix, row_begin, rows));
   const int64_t row_end = row_begin + rows.dim(0);
   const int64_t first = row_begin / kPanelOutputs;
-  const int64_t last = (row_end + kPanelOutputs - 1) / kPanelOutputs;
+  const int64_t last = NumPanels(row_end);
   context.ForRows(
       last - first, kPanelOutputs * matrix.k() * 2 * sizeof(float),
       [&](int64_t begin, int64_t end) {

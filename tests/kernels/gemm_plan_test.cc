@@ -73,9 +73,13 @@ TEST(GemmPlanTest, EveryRowMeetsEveryPanelOnce) {
     if (trial % 10 == 0) row_offsets.push_back(row_offsets.back() + 700);
     const int64_t num_panels = 1 + random() % 50;
     const GemmKernels kernels = trial % 2 == 0 ? Shape(12, 1) : Shape(32, 16);
+    GemmPlanShape shape;
+    shape.num_steps = kSteps;
+    shape.num_panels = num_panels;
+    shape.sum_panels = 1 + trial % 3 / 2;
+    shape.panel_bytes = size_t{1} << (random() % 22);
     const GemmPlan plan =
-        MakeGemmPlan(kernels, row_offsets, kSteps, num_panels,
-                     size_t{1} << (random() % 22), 1 + random() % 4);
+        MakeGemmPlan(kernels, row_offsets, shape, 1 + random() % 4);
     ASSERT_NO_FATAL_FAILURE(
         ExpectCovers(kernels, plan, row_offsets, num_panels));
   }
@@ -83,15 +87,18 @@ TEST(GemmPlanTest, EveryRowMeetsEveryPanelOnce) {
 
 // A decode step in which each expert got a row or two has work for all threads.
 TEST(GemmPlanTest, DecodeSharesOutOverThreads) {
-  const GemmPlan plan = MakeGemmPlan(Shape(12, 1), {0, 1, 3, 4, 4, 6, 7, 8, 9},
-                                     2048, 448, size_t{512} << 10, 8);
+  const GemmPlan plan = MakeGemmPlan(
+      Shape(12, 1), {0, 1, 3, 4, 4, 6, 7, 8, 9},
+      {.num_steps = 2048, .num_panels = 448, .panel_bytes = size_t{512} << 10},
+      8);
   EXPECT_GE(plan.items.size(), 8u * 4);
   EXPECT_GE(plan.max_run, 4);  // and still streams
 }
 
 TEST(GemmPlanTest, NoRowsNoItems) {
-  EXPECT_TRUE(
-      MakeGemmPlan(Shape(12, 1), {0, 0, 0}, kSteps, 5, 100, 2).items.empty());
+  EXPECT_TRUE(MakeGemmPlan(Shape(12, 1), {0, 0, 0},
+                           {.num_steps = kSteps, .num_panels = 5}, 2)
+                  .items.empty());
 }
 
 }  // namespace

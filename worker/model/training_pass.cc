@@ -19,32 +19,43 @@ TrainingLayersOptions LayersOptions(const TrainingPassOptions& options) {
   return out;
 }
 
-// What adapters on every module add to the activations.
-int64_t AdapterBytes(const ModelConfig& config, DType dtype,
-                     const TrainingPassOptions& options, int64_t num_tokens,
-                     int64_t num_expert_rows) {
+// What the linear layers hold beside their inputs and outputs, with adapters on
+// every module if there are any. Each object's buffers hold its widest layer:
+// attention forward and backward, the gate, and the experts, whose forward pass
+// runs in chunks and keeps u.
+int64_t LinearBytes(const ModelConfig& config, DType dtype,
+                    const TrainingPassOptions& options, int64_t num_tokens,
+                    int64_t num_expert_rows) {
   const int64_t rank = options.adapter_rank;
-  const bool dropout = options.adapters_drop;
-  if (rank == 0) return 0;
+  const bool fused = options.fused_products, dropout = options.adapters_drop;
   const int64_t h = config.hidden_dim, f = config.ffn_dim;
-  const int64_t q = config.q_dim(), kv = config.kv_dim();
-  const int64_t attention_k = std::max(h, q);
-  const int64_t t = num_tokens;
   const int64_t chunk = std::min(num_expert_rows, options.max_expert_rows);
-  // Each object's buffers hold its widest layer: attention forward and
-  // backward, the gate, and the experts, whose forward pass runs in chunks.
-  return Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
-                              false, dropout, false) +
-         Linear::AdapterBytes(dtype, t, q + 2 * kv, attention_k, 3 * rank,
-                              false, dropout, true) +
-         Linear::AdapterBytes(dtype, t, config.num_experts, h, rank, false,
-                              dropout, true) +
-         std::max(Linear::AdapterBytes(dtype, num_expert_rows, 2 * f,
-                                       std::max(h, dropout ? f : h), 2 * rank,
-                                       true, dropout, true),
-                  Linear::AdapterBytes(dtype, chunk, h, f, rank, true, dropout,
-                                       false)) +
-         (dropout ? 8 * (t + num_expert_rows) : 0);
+  const int64_t activation =
+      Linear::SwiGluBytes(num_expert_rows, chunk, f, fused, dropout);
+  if (rank == 0) return activation;
+  const auto bytes = [&](int64_t rows, int64_t n, int64_t k, int64_t r,
+                         bool grouped, bool backward) {
+    return Linear::AdapterBytes(dtype, rows, n, k, r, grouped, fused, dropout,
+                                backward);
+  };
+  const int64_t qkv = config.q_dim() + 2 * config.kv_dim();
+  const int64_t attention_k = std::max<int64_t>(h, config.q_dim());
+  const int64_t t = num_tokens, rows = num_expert_rows;
+  const int64_t attention = bytes(t, qkv, attention_k, 3 * rank, false, false) +
+                            bytes(t, qkv, attention_k, 3 * rank, false, true);
+  const int64_t gate = bytes(t, config.num_experts, h, rank, false, true);
+  const int64_t experts = std::max(
+      bytes(rows, 2 * f, std::max(h, dropout ? f : h), 2 * rank, true, true),
+      bytes(chunk, h, f, rank, true, false));
+  const int64_t tapes = options.recompute
+                            ? 1
+                            : config.num_layers -
+                                  std::max(0, options.lowest_layer) +
+                                  (options.lowest_layer > 0 ? 1 : 0);
+  const int64_t kept_u =
+      tapes * rows * 3 * rank * static_cast<int64_t>(SizeOf(dtype));
+  return activation + attention + gate + experts + kept_u +
+         (dropout ? 8 * (t + rows) : 0);
 }
 
 }  // namespace
@@ -233,7 +244,7 @@ int64_t TrainingPass::ActivationBytes(const ModelConfig& config, DType dtype,
   return TrainingLayers::Bytes(config, dtype, LayersOptions(options),
                                num_tokens, num_expert_rows) +
          TrainingHead::Bytes(config, dtype, options.max_head_rows, num_tokens) +
-         AdapterBytes(config, dtype, options, num_tokens, num_expert_rows) +
+         LinearBytes(config, dtype, options, num_tokens, num_expert_rows) +
          num_tokens * 4 * (config.hidden_dim + 2 * config.num_experts);
 }
 

@@ -64,14 +64,16 @@ struct TrainingPassOptions {
   // trained. -1: the embedding is. L: only the head or final norm.
   int lowest_layer = -1;
   uint64_t seed = 0;               // of dropout
-  int64_t max_head_rows = 512;     // rows of logits that exist at a time
+  int64_t max_head_rows = 256;     // rows of logits that exist at a time
   int64_t max_expert_rows = 2048;  // MoeShape::max_expert_rows
   bool keep_routes = false;        // fill PassResult::routes
   bool keep_logprobs = false;      // fill PassResult::logprobs
-  // Of the adapters that will be attached, r of one module and whether they
-  // drop: for ActivationBytes only, which then has room for them everywhere.
+  // For ActivationBytes only. Of the adapters that will be attached, r of one
+  // module and whether they drop: there is room for them everywhere. And
+  // whether the backend fuses products.
   int64_t adapter_rank = 0;
   bool adapters_drop = false;
+  bool fused_products = false;
 };
 
 // Seconds on the host's clock of this rank.

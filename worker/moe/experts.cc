@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "base/status_macros.h"
-#include "kernels/ops.h"
-#include "kernels/training_ops.h"
 
 namespace octet {
 
@@ -35,24 +33,12 @@ absl::Status Experts::Run(const MoeWeights& weights,
         mid_.Get(shape_.dtype, {count, shape_.ffn_dim}, stream));
     OCTET_RETURN_IF_ERROR(
         dispatcher.GatherExpertRows(handle, received, begin, in, step));
-    OCTET_RETURN_IF_ERROR(Activate(weights.w13, in, offsets, mid, stream));
+    OCTET_RETURN_IF_ERROR(linear_.ForwardSwiGlu(weights.w13, {}, in, offsets,
+                                                {}, {}, {}, mid, stream));
     OCTET_RETURN_IF_ERROR(linear_.Forward(weights.w2, mid, offsets,
                                           out.Rows(begin, count), stream));
   }
   return absl::OkStatus();
-}
-
-absl::Status Experts::Activate(const GroupedLinearWeights& w13, ConstTensor in,
-                               absl::Span<const int64_t> offsets, Tensor mid,
-                               Stream& stream) {
-  if (!w13.adapted()) {
-    return ops::GroupedGemmSwiGlu(*backend_, in, w13.w, offsets, mid, stream);
-  }
-  OCTET_ASSIGN_OR_RETURN(
-      const Tensor hidden,
-      hidden_.Get(DType::kF32, {in.rows(), 2 * shape_.ffn_dim}, stream));
-  OCTET_RETURN_IF_ERROR(linear_.Forward(w13, in, offsets, hidden, stream));
-  return train_ops::SwiGlu(*backend_->training(), hidden, mid, stream);
 }
 
 }  // namespace octet

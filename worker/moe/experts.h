@@ -51,12 +51,7 @@ std::vector<int64_t> OffsetsWithin(absl::Span<const int64_t> offsets,
 class Experts {
  public:
   Experts(Backend* backend, const MoeShape& shape)
-      : backend_(backend),
-        shape_(shape),
-        linear_(backend),
-        in_(backend),
-        hidden_(backend),
-        mid_(backend) {}
+      : shape_(shape), linear_(backend), in_(backend), mid_(backend) {}
 
   // out [expert rows, H] = (silu(rows W1^T) * (rows W3^T)) W2^T, where the rows
   // are those of `received` in the handle's expert order.
@@ -67,22 +62,14 @@ class Experts {
   // Device memory held.
   int64_t size_bytes() const {
     return linear_.size_bytes() +
-           static_cast<int64_t>(in_.size_bytes() + hidden_.size_bytes() +
-                                mid_.size_bytes());
+           static_cast<int64_t>(in_.size_bytes() + mid_.size_bytes());
   }
 
  private:
-  // mid = silu(in W1^T) * (in W3^T), in one go when W13 has no adapter.
-  absl::Status Activate(const GroupedLinearWeights& w13, ConstTensor in,
-                        absl::Span<const int64_t> offsets, Tensor mid,
-                        Stream& stream);
-
-  Backend* backend_;
   const MoeShape shape_;
   Linear linear_;
-  Scratch in_;      // [rows, H] compute dtype
-  Scratch hidden_;  // [rows, 2F] f32, with an adapter only
-  Scratch mid_;     // [rows, F] compute dtype
+  Scratch in_;   // [rows, H] compute dtype
+  Scratch mid_;  // [rows, F] compute dtype
 };
 
 }  // namespace octet

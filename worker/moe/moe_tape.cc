@@ -11,6 +11,8 @@ MoeTape::MoeTape(Backend* backend)
       in_memory(backend),
       hidden_memory(backend),
       mid_memory(backend),
+      u13_memory(backend),
+      u2_memory(backend),
       out_memory(backend) {}
 
 int64_t MoeTape::size_bytes() const {
@@ -18,6 +20,7 @@ int64_t MoeTape::size_bytes() const {
       logits_memory.size_bytes() + ids_memory.size_bytes() +
       weights_memory.size_bytes() + in_memory.size_bytes() +
       hidden_memory.size_bytes() + mid_memory.size_bytes() +
+      u13_memory.size_bytes() + u2_memory.size_bytes() +
       out_memory.size_bytes());
 }
 

@@ -25,13 +25,15 @@ struct MoeTape {
   Tensor in;                     // [N, H] compute dtype
   Tensor hidden;    // [N, 2F] compute dtype; Backward overwrites it
   Tensor mid;       // [N, F] compute dtype
+  Tensor u13, u2;   // [N, r] compute dtype, of adapters on W13 and W2
   ConstTensor out;  // [T K, H] compute dtype, from the experts
 
   Scratch logits_memory, ids_memory, weights_memory;
-  Scratch in_memory, hidden_memory, mid_memory, out_memory;
+  Scratch in_memory, hidden_memory, mid_memory, u13_memory, u2_memory;
+  Scratch out_memory;
 
   int64_t size_bytes() const;
-  // The device memory of T tokens and N expert rows.
+  // The device memory of T tokens and N expert rows, without adapters.
   static int64_t Bytes(const MoeShape& shape, int64_t num_tokens,
                        int64_t num_expert_rows);
 };

@@ -22,13 +22,11 @@ MoeTraining::MoeTraining(Backend* backend, Communicator* communicator,
       gate_(backend),
       linear_(backend),
       masked_logits_(backend),
-      hidden_(backend),
       expert_out_(backend),
       expert_keys_(backend),
       sent_(backend),
       dout_(backend),
       din_(backend),
-      dmid_(backend),
       dweights_(backend),
       dlogits_(backend),
       dlogits_narrow_(backend),
@@ -160,43 +158,55 @@ absl::Status MoeTraining::RunExperts(Pass& pass, ConstTensor received,
   Stream& stream = *pass.step.stream;
   const DispatchHandle& handle = tape.handle;
   const int64_t num_rows = handle.expert_rows();
-  const int64_t f = shape_.ffn_dim;
-  OCTET_ASSIGN_OR_RETURN(
-      tape.in,
-      tape.in_memory.Get(shape_.dtype, {num_rows, shape_.hidden_dim}, stream));
-  OCTET_ASSIGN_OR_RETURN(
-      tape.hidden,
-      tape.hidden_memory.Get(shape_.dtype, {num_rows, 2 * f}, stream));
-  OCTET_ASSIGN_OR_RETURN(
-      tape.mid, tape.mid_memory.Get(shape_.dtype, {num_rows, f}, stream));
+  OCTET_RETURN_IF_ERROR(ReadyTape(pass));
   if (num_rows == 0) return absl::OkStatus();
   OCTET_RETURN_IF_ERROR(
       dispatcher_.GatherExpertRows(handle, received, 0, tape.in, pass.step));
-  // The bits of mid are those of serving: from h in f32, also where h is kept
-  // in bf16.
-  const bool narrow = shape_.dtype != DType::kF32;
+  // The rows of `count` from `begin` on, of what an adapter may keep.
+  const auto kept = [](const Tensor& u, int64_t begin, int64_t count) {
+    return u.data() == nullptr ? Tensor() : u.Rows(begin, count);
+  };
   for (int64_t begin = 0; begin < num_rows; begin += shape_.max_expert_rows) {
     const int64_t count = std::min(shape_.max_expert_rows, num_rows - begin);
     const std::vector<int64_t> offsets =
         OffsetsWithin(handle.expert_offsets, begin, count);
     const DropoutRows dropout = pass.expert_dropout.Rows(begin, count);
-    const Tensor kept = tape.hidden.Rows(begin, count);
     const Tensor mid = tape.mid.Rows(begin, count);
-    Tensor hidden = kept;
-    if (narrow) {
-      OCTET_ASSIGN_OR_RETURN(hidden,
-                             hidden_.Get(DType::kF32, {count, 2 * f}, stream));
-    }
-    OCTET_RETURN_IF_ERROR(linear_.ForwardTraining(
+    OCTET_RETURN_IF_ERROR(linear_.ForwardSwiGlu(
         pass.weights.w13, pass.w13_ids, tape.in.Rows(begin, count), offsets,
-        dropout, hidden, stream));
-    OCTET_RETURN_IF_ERROR(train_ops::SwiGlu(*training_, hidden, mid, stream));
-    if (narrow) {
-      OCTET_RETURN_IF_ERROR(train_ops::Cast(*training_, hidden, kept, stream));
-    }
-    OCTET_RETURN_IF_ERROR(
-        linear_.ForwardTraining(pass.weights.w2, pass.w2_ids, mid, offsets,
-                                dropout, out.Rows(begin, count), stream));
+        dropout, kept(tape.u13, begin, count), tape.hidden.Rows(begin, count),
+        mid, stream));
+    OCTET_RETURN_IF_ERROR(linear_.ForwardTraining(
+        pass.weights.w2, pass.w2_ids, mid, offsets, dropout,
+        kept(tape.u2, begin, count), out.Rows(begin, count), stream));
+  }
+  return absl::OkStatus();
+}
+
+// The tape's tensors of the expert rows.
+absl::Status MoeTraining::ReadyTape(Pass& pass) {
+  MoeTape& tape = pass.tape;
+  Stream& stream = *pass.step.stream;
+  const DType dtype = shape_.dtype;
+  const int64_t num_rows = tape.handle.expert_rows();
+  const int64_t f = shape_.ffn_dim;
+  OCTET_ASSIGN_OR_RETURN(
+      tape.in,
+      tape.in_memory.Get(dtype, {num_rows, shape_.hidden_dim}, stream));
+  OCTET_ASSIGN_OR_RETURN(
+      tape.hidden, tape.hidden_memory.Get(dtype, {num_rows, 2 * f}, stream));
+  OCTET_ASSIGN_OR_RETURN(tape.mid,
+                         tape.mid_memory.Get(dtype, {num_rows, f}, stream));
+  tape.u13 = tape.u2 = Tensor();
+  if (pass.weights.w13.adapted()) {
+    OCTET_ASSIGN_OR_RETURN(
+        tape.u13, tape.u13_memory.Get(
+                      dtype, {num_rows, pass.weights.w13.rank()}, stream));
+  }
+  if (pass.weights.w2.adapted()) {
+    OCTET_ASSIGN_OR_RETURN(
+        tape.u2,
+        tape.u2_memory.Get(dtype, {num_rows, pass.weights.w2.rank()}, stream));
   }
   return absl::OkStatus();
 }
@@ -259,17 +269,12 @@ absl::Status MoeTraining::ExpertsBackward(Pass& pass, ConstTensor dout,
   Stream& stream = *pass.step.stream;
   const std::vector<std::vector<SlotRows>> slots = ExpertSlots(pass);
   const std::vector<int64_t>& offsets = tape.handle.expert_offsets;
-  OCTET_ASSIGN_OR_RETURN(
-      const Tensor dmid,
-      dmid_.Get(DType::kF32, {dout.rows(), shape_.ffn_dim}, stream));
-  OCTET_RETURN_IF_ERROR(linear_.Backward(pass.weights.w2, pass.w2_ids, tape.mid,
-                                         dout, offsets, pass.expert_dropout,
-                                         slots, sink, dmid, stream));
-  OCTET_RETURN_IF_ERROR(train_ops::SwiGluBackward(*training_, tape.hidden, dmid,
-                                                  tape.hidden, stream));
-  return linear_.Backward(pass.weights.w13, pass.w13_ids, tape.in, tape.hidden,
-                          offsets, pass.expert_dropout, slots, sink, din,
-                          stream);
+  OCTET_RETURN_IF_ERROR(linear_.BackwardSwiGlu(
+      pass.weights.w2, pass.w2_ids, tape.mid, tape.u2, dout, offsets,
+      pass.expert_dropout, slots, sink, tape.hidden, stream));
+  return linear_.Backward(pass.weights.w13, pass.w13_ids, tape.in, tape.u13,
+                          tape.hidden, offsets, pass.expert_dropout, slots,
+                          sink, din, stream);
 }
 
 absl::Status MoeTraining::RouterBackward(Pass& pass, ConstTensor x,
@@ -350,10 +355,9 @@ absl::StatusOr<ConstTensor> MoeTraining::Ones(int64_t num_tokens,
 int64_t MoeTraining::size_bytes() const {
   return dispatcher_.size_bytes() + gate_.size_bytes() + linear_.size_bytes() +
          static_cast<int64_t>(
-             masked_logits_.size_bytes() + hidden_.size_bytes() +
-             expert_out_.size_bytes() + expert_keys_.size_bytes() +
-             sent_.size_bytes() + dout_.size_bytes() + din_.size_bytes() +
-             dmid_.size_bytes() + dweights_.size_bytes() +
+             masked_logits_.size_bytes() + expert_out_.size_bytes() +
+             expert_keys_.size_bytes() + sent_.size_bytes() +
+             dout_.size_bytes() + din_.size_bytes() + dweights_.size_bytes() +
              dlogits_.size_bytes() + dlogits_narrow_.size_bytes() +
              ones_.size_bytes());
 }
@@ -363,15 +367,11 @@ int64_t MoeTraining::WorkspaceBytes(const MoeShape& shape, int64_t num_tokens,
   const int64_t width = static_cast<int64_t>(SizeOf(shape.dtype));
   const int64_t pairs = num_tokens * shape.top_k;
   const int64_t row = width * shape.hidden_dim;
-  const bool narrow = shape.dtype != DType::kF32;
   // Rows: sent (twice: as they are, and by destination), received, returned,
   // and what experts read and write forward and backward.
   return row * (2 * num_tokens + pairs + 5 * num_expert_rows) +
-         4 * num_expert_rows * (shape.ffn_dim + 3) +
-         (narrow ? 8 * std::min(num_expert_rows, shape.max_expert_rows) *
-                       shape.ffn_dim
-                 : 0) +
-         8 * pairs + 12 * num_tokens * shape.num_experts;
+         12 * num_expert_rows + 8 * pairs +
+         12 * num_tokens * shape.num_experts;
 }
 
 }  // namespace octet

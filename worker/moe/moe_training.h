@@ -79,7 +79,8 @@ class MoeTraining {
                         GradientSink& sink, const StepContext& step,
                         MoeSeconds* seconds);
 
-  // Device memory held beside tapes, and what N expert rows and T tokens take.
+  // Device memory held beside tapes, and what N expert rows and T tokens take
+  // of it without its linear layers' own.
   int64_t size_bytes() const;
   static int64_t WorkspaceBytes(const MoeShape& shape, int64_t num_tokens,
                                 int64_t num_expert_rows);
@@ -99,6 +100,7 @@ class MoeTraining {
   absl::Status ReadyDropout(Pass& pass);
   absl::Status Route(Pass& pass, ConstTensor x,
                      absl::Span<const int32_t> routes);
+  absl::Status ReadyTape(Pass& pass);
   absl::Status RunExperts(Pass& pass, ConstTensor received, Tensor out);
   absl::Status ExpertsBackward(Pass& pass, ConstTensor dout, Tensor din,
                                GradientSink& sink);
@@ -122,12 +124,10 @@ class MoeTraining {
   Dispatcher dispatcher_;
   Linear gate_, linear_;
   Scratch masked_logits_;  // [T, E] f32, with replayed routes
-  Scratch hidden_;         // [max_expert_rows, 2F] f32, when h is kept in bf16
   Scratch expert_out_;     // [N, H] compute dtype
   Scratch expert_keys_;    // [N] i64
   Scratch sent_;           // [T, H] compute dtype
   Scratch dout_, din_;     // [N, H] compute dtype
-  Scratch dmid_;           // [N, F] f32
   Scratch dweights_, dlogits_, dlogits_narrow_;  // [T, K], [T, E], [T, E]
   Scratch ones_;                                 // [T, K] f32
   std::vector<int64_t> host_keys_;

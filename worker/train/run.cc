@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
+#include "kernels/training_backend.h"
 #include "worker/checkpoint/hf_writer.h"
 #include "worker/checkpoint/peft_adapter.h"
 #include "worker/comm/group_messages.h"
@@ -73,8 +74,10 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
                                       FileOp("create run", step_id)));
   std::unique_ptr<TrainingRun> run(
       new TrainingRun(model, environment, std::move(resolved)));
-  const TrainingPassOptions options =
+  TrainingPassOptions options =
       ToPassOptions(run->request_, *parameters, *model.config);
+  const TrainingBackend* training = model.backend->training();
+  options.fused_products = training != nullptr && training->fused() != nullptr;
   OCTET_RETURN_IF_ERROR(run->PlanMemoryOfGroup(*parameters, options, step_id));
   const auto make_pass = [&]() -> absl::Status {
     OCTET_ASSIGN_OR_RETURN(

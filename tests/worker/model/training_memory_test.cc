@@ -79,6 +79,7 @@ TEST(TrainingMemoryTest, ActivationBytesAreThoseHeld) {
           options.max_head_rows = 16;
           options.adapter_rank = dropout ? 4 : 0;
           options.adapters_drop = dropout.value_or(0) > 0;
+          options.fused_products = true;  // the CPU backend does
           const Bytes bytes = MeasureBytes(model, dtype, options, dropout);
           const std::string name = absl::StrCat(
               octet::Name(dtype), ", recompute ", recompute, ", from layer ",

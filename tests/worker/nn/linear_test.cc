@@ -190,12 +190,12 @@ TEST_F(LinearTest, GroupsWithDropout) {
   test::RecordingSink sink(backend_.get(), {},
                            [](const WeightId&) { return true; });
   ASSERT_TRUE(linear
-                  .ForwardTraining(weights, ids, device_x, offsets, dropout, y,
-                                   *stream_)
+                  .ForwardTraining(weights, ids, device_x, offsets, dropout, {},
+                                   y, *stream_)
                   .ok());
   ASSERT_TRUE(linear
-                  .Backward(weights, ids, device_x, device_dy, offsets, dropout,
-                            slots, sink, dx, *stream_)
+                  .Backward(weights, ids, device_x, {}, device_dy, offsets,
+                            dropout, slots, sink, dx, *stream_)
                   .ok());
   const Floats y_host = Read(y), dx_host = Read(dx);
   for (const int g : {0, 2}) {
