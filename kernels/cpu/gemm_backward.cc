@@ -13,6 +13,9 @@ namespace {
 // this, whatever T and n are.
 constexpr int64_t kMaxPackedBytes = int64_t{32} << 20;
 constexpr int64_t kColumnQuantum = 256;  // a chunk of rows of A
+// An x of up to so many columns is the operand that is laid out whole, and dy
+// the one that passes by: a panel would hold little of x.
+constexpr int64_t kThinColumns = 64;
 
 }  // namespace
 
@@ -44,19 +47,26 @@ absl::Status GemmBackwardWeight(ConstTensor x, ConstTensor dy, float scale,
                                 bool accumulate, Tensor dw,
                                 GemmWorkspace& workspace) {
   if (x.dim(0) == 0 && accumulate) return absl::OkStatus();
-  const ActivationPanels panels(x, workspace.panels());
+  const int64_t n = dw.dim(0), k = dw.dim(1);
+  const bool thin = k <= kThinColumns && k < n;
+  const ActivationPanels panels(thin ? dy : x, workspace.panels());
   GemmCall call;
-  call.a = dy;
+  call.a = thin ? x : dy;
   call.a_transposed = true;
   call.panels = &panels;
   call.scale = scale;
   call.accumulate = accumulate;
+  if (thin) {
+    call.out = dw;
+    call.out_transposed = true;
+    const int64_t row_offsets[] = {0, k};
+    return RunGemm(call, row_offsets, workspace);
+  }
   const int64_t column_bytes = std::max<int64_t>(
       1, panels.num_steps() * workspace.kernels(dy.dtype()).a_step_bytes);
   const int64_t columns =
       std::max(kColumnQuantum, kMaxPackedBytes / column_bytes / kColumnQuantum *
                                    kColumnQuantum);
-  const int64_t n = dw.dim(0);
   for (int64_t begin = 0; begin < n; begin += columns) {
     const int64_t count = std::min(columns, n - begin);
     const int64_t row_offsets[] = {0, count};

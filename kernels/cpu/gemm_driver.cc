@@ -25,6 +25,12 @@ struct Term {
   StepRange steps;
 };
 
+// Steps from `step` on of a panel.
+struct PanelBlock {
+  int64_t panel;
+  int64_t step;
+};
+
 // Steps of u's products: few, so that those of zeros count.
 int64_t StepsOfRank(const GemmKernels& kernels, DType dtype, int64_t rank) {
   const int64_t steps = dtype == DType::kF32 ? rank : (rank + 1) / 2;
@@ -51,6 +57,9 @@ class Multiplier {
     do {
       const int64_t steps = std::min(block_steps, term.steps.count - step);
       for (int64_t panel = run.begin; panel < run.end; ++panel) {
+        const bool last = panel + 1 == run.end;
+        const PanelBlock next = {last ? run.begin : panel + 1,
+                                 last ? step + steps : step};
         BlockProduct product;
         product.b = term.panels->Block(chunk.group, panel, step, steps,
                                        workspace_.PanelBlock(thread));
@@ -58,7 +67,7 @@ class Multiplier {
             sums + (panel - run.begin) * chunk.padded_rows * kPanelOutputs;
         product.steps = steps;
         product.accumulate = accumulate || step > 0;
-        MultiplyBlocks(term, chunk, step, product);
+        MultiplyBlocks(term, chunk, step, next, product);
       }
       step += steps;
     } while (step < term.steps.count);
@@ -71,8 +80,9 @@ class Multiplier {
            chunk.rows <= kernels_.one_pass_rows;
   }
 
+  // `next` is what the next call will multiply with.
   void MultiplyBlocks(const Term& term, const RowChunk& chunk, int64_t step,
-                      BlockProduct product) const {
+                      const PanelBlock& next, BlockProduct product) const {
     const int64_t num_blocks = chunk.num_blocks;
     const std::byte* b_block = product.b;
     float* sums = product.c;
@@ -86,7 +96,13 @@ class Multiplier {
       ahead =
           Streams(term, chunk) ? kPrefetchBytes : product.steps * kStepBytes;
     }
+    const int64_t next_steps =
+        resident ? 0 : std::min(kBlockSteps, term.steps.count - next.step);
     for (int64_t b = 0; b < num_blocks; ++b) {
+      if (next_steps > 0) {
+        term.panels->FetchAhead(chunk.group, next.panel, next.step, next_steps,
+                                b, num_blocks);
+      }
       const RowBlock& block = plan_.blocks[chunk.first_block + b];
       product.a =
           packed_rows_ + PackedOffset(kernels_, block, term.steps.first + step);
@@ -209,14 +225,14 @@ class Runner {
 absl::Status RunGemm(const GemmCall& call,
                      absl::Span<const int64_t> row_offsets,
                      GemmWorkspace& workspace) {
-  if (call.out.dim(1) == 0) return absl::OkStatus();
+  if (OutWidth(call) == 0) return absl::OkStatus();
   const GemmKernels& kernels = workspace.kernels(call.a.dtype());
   const int64_t num_steps = call.panels->num_steps();
   const int64_t rank = call.low_rank ? call.low_rank->u.dim(1) : 0;
   const int64_t rank_steps = StepsOfRank(kernels, call.a.dtype(), rank);
   GemmPlanShape shape;
   shape.num_steps = num_steps + rank_steps;
-  shape.num_panels = NumPanels(call.out.dim(1));
+  shape.num_panels = NumPanels(OutWidth(call));
   shape.sum_panels = call.swiglu ? 2 : 1;
   shape.panel_bytes =
       static_cast<size_t>(num_steps) * kStepBytes * shape.sum_panels;

@@ -41,6 +41,7 @@ struct GemmCall {
   Tensor out;
   float scale = 1.0f;
   bool accumulate = false;
+  bool out_transposed = false;  // out is [n, T] f32
   // [T, 2F]. With swiglu: unless without data, gets the product before silu.
   // With swiglu_backward: the product is the gradient of SwiGLU's output [T, F]
   // and `hidden` its input, which its own gradient takes the place of; `out`

@@ -44,8 +44,9 @@ GemmEpilogue::GemmEpilogue(const GemmCall& call, const GemmPlan& plan,
     : call_(call),
       plan_(plan),
       workspace_(workspace),
-      width_(call.out.dim(1)),
+      width_(OutWidth(call)),
       streams_out_(call.a_transposed && !call.accumulate &&
+                   !call.out_transposed &&
                    call.out.num_bytes() > kStreamOutBytes) {}
 
 PanelRun GemmEpilogue::UpPanels(const PanelRun& run) const {
@@ -106,6 +107,10 @@ void GemmEpilogue::Store(const RowChunk& chunk, const PanelRun& run,
                          float* sums) const {
   for (int b = 0; b < chunk.num_blocks; ++b) {
     const RowBlock& block = plan_.blocks[chunk.first_block + b];
+    if (call_.out_transposed) {
+      StoreColumns(block, chunk, run, sums);
+      continue;
+    }
     for (int64_t i = 0; i < block.rows; ++i) {
       const int64_t row = block.row_begin + i;
       if (call_.accumulate &&
@@ -123,6 +128,25 @@ void GemmEpilogue::Store(const RowChunk& chunk, const PanelRun& run,
         from += PanelFloats(chunk);
       }
     }
+  }
+}
+
+// The rows of a block side by side, column by column.
+void GemmEpilogue::StoreColumns(const RowBlock& block, const RowChunk& chunk,
+                                const PanelRun& run, const float* sums) const {
+  float* out = static_cast<float*>(call_.out.data());
+  const float* from = sums + block.c_offset * kPanelOutputs;
+  for (int64_t panel = run.begin; panel < run.end; ++panel) {
+    const int64_t column = panel * kPanelOutputs;
+    const int64_t count = std::min(kPanelOutputs, width_ - column);
+    for (int64_t j = 0; j < count; ++j) {
+      float* to = out + (column + j) * call_.out.dim(1) + block.row_begin;
+      for (int64_t i = 0; i < block.rows; ++i) {
+        const float value = call_.scale * from[i * kPanelOutputs + j];
+        to[i] = call_.accumulate ? to[i] + value : value;
+      }
+    }
+    from += PanelFloats(chunk);
   }
 }
 

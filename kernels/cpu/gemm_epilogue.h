@@ -11,6 +11,11 @@
 
 namespace octet::cpu {
 
+// Columns of the product.
+inline int64_t OutWidth(const GemmCall& call) {
+  return call.out.dim(call.out_transposed ? 0 : 1);
+}
+
 // Panels [begin, end) of the result.
 struct PanelRun {
   int64_t begin = 0;
@@ -48,6 +53,8 @@ class GemmEpilogue {
   void AlignUp(const RowChunk& chunk, const PanelRun& run, float* up) const;
   void KeepHidden(const RowChunk& chunk, const PanelRun& run, const float* sums,
                   int64_t column) const;
+  void StoreColumns(const RowBlock& block, const RowChunk& chunk,
+                    const PanelRun& run, const float* sums) const;
   void FetchOut(int64_t at, const PanelRun& run) const;
   // Sums of 32 columns, of which `count` are in the result, at its element.
   void StoreRow(float* sums, int64_t count, int64_t at) const;
@@ -58,7 +65,7 @@ class GemmEpilogue {
   const GemmCall& call_;
   const GemmPlan& plan_;
   const GemmWorkspace& workspace_;
-  const int64_t width_;     // columns of out
+  const int64_t width_;     // OutWidth
   const bool streams_out_;  // past the caches
 };
 

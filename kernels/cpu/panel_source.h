@@ -33,6 +33,11 @@ class PanelSource {
   // of kBlockSteps and steps at most that.
   virtual const std::byte* Block(int group, int64_t panel, int64_t step,
                                  int64_t steps, std::byte* scratch) const = 0;
+  // Fetches a share of what Block will read, into the second-level cache:
+  // `share` of 0 to `shares` - 1. Unless resident.
+  virtual void FetchAhead(int /*group*/, int64_t /*panel*/, int64_t /*step*/,
+                          int64_t /*steps*/, int64_t /*share*/,
+                          int64_t /*shares*/) const {}
 };
 
 // The panels of W [n, k], one W per group: steps run over k.
@@ -56,7 +61,8 @@ class WeightPanels : public PanelSource {
 
 // The panels of W^T [k, n] from W [n, k]: steps run over n. A panel of 32
 // inputs is, for every 32 outputs, one piece of a panel of W; transposing it
-// takes about as long as multiplying it with 8 rows.
+// takes about as long as multiplying it with 8 rows. The pieces lie far apart,
+// so they are fetched ahead.
 class TransposedWeightPanels : public PanelSource {
  public:
   // As above.
@@ -69,6 +75,8 @@ class TransposedWeightPanels : public PanelSource {
   bool resident() const override { return false; }
   const std::byte* Block(int group, int64_t panel, int64_t step, int64_t steps,
                          std::byte* scratch) const override;
+  void FetchAhead(int group, int64_t panel, int64_t step, int64_t steps,
+                  int64_t share, int64_t shares) const override;
 
  private:
   const absl::Span<const PackedMatrix* const> w_;
