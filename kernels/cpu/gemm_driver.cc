@@ -18,6 +18,7 @@ constexpr int64_t kPrefetchBytes = 8192;
 // Panels of a small chunk that are stored together: whole cache lines side by
 // side, where memory is the limit. One where weights stream past.
 constexpr int64_t kFilledGroup = 8;
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // Panels and the steps of A that they multiply.
 struct Term {
@@ -96,12 +97,16 @@ class Multiplier {
       ahead =
           Streams(term, chunk) ? kPrefetchBytes : product.steps * kStepBytes;
     }
-    const int64_t next_steps =
-        resident ? 0 : std::min(kBlockSteps, term.steps.count - next.step);
+    const int64_t next_bytes =
+        resident
+            ? 0
+            : std::min(kBlockSteps, term.steps.count - next.step) * kStepBytes;
+    const int64_t share =
+        (next_bytes / kLine + num_blocks - 1) / num_blocks * kLine;
     for (int64_t b = 0; b < num_blocks; ++b) {
-      if (next_steps > 0) {
-        term.panels->FetchAhead(chunk.group, next.panel, next.step, next_steps,
-                                b, num_blocks);
+      if (b * share < next_bytes) {
+        term.panels->FetchAhead(chunk.group, next.panel, next.step, b * share,
+                                std::min((b + 1) * share, next_bytes));
       }
       const RowBlock& block = plan_.blocks[chunk.first_block + b];
       product.a =

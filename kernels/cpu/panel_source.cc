@@ -57,26 +57,22 @@ const std::byte* TransposedWeightPanels::Block(int group, int64_t panel,
 }
 
 void TransposedWeightPanels::FetchAhead(int group, int64_t panel, int64_t step,
-                                        int64_t steps, int64_t share,
-                                        int64_t shares) const {
+                                        int64_t begin, int64_t end) const {
   constexpr int64_t kLine = 64;
   const CpuMatrix& w = Cast(*w_[group]);
   if (!w.resident()) return;
   const int64_t per_step = InputsPerStep(w.dtype());
   const int64_t tile_steps = kTile / per_step;
   const int64_t tile_bytes = tile_steps * kStepBytes;
-  const int64_t lines = steps * kStepBytes / kLine;
-  int64_t at = lines * share / shares * kLine;
-  const int64_t end = lines * (share + 1) / shares * kLine;
-  while (at < end) {
-    const int64_t tile = at / tile_bytes;
+  while (begin < end) {
+    const int64_t tile = begin / tile_bytes;
     const std::byte* from =
         w.Block(step * per_step / kTile + tile, panel * tile_steps, tile_steps,
                 kernels_, nullptr) -
         tile * tile_bytes;
     const int64_t tile_end = std::min(end, (tile + 1) * tile_bytes);
-    for (; at < tile_end; at += kLine) {
-      __builtin_prefetch(from + at, /*rw=*/0, /*locality=*/2);
+    for (; begin < tile_end; begin += kLine) {
+      __builtin_prefetch(from + begin, /*rw=*/0, /*locality=*/2);
     }
   }
 }

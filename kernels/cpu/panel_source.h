@@ -33,11 +33,10 @@ class PanelSource {
   // of kBlockSteps and steps at most that.
   virtual const std::byte* Block(int group, int64_t panel, int64_t step,
                                  int64_t steps, std::byte* scratch) const = 0;
-  // Fetches a share of what Block will read, into the second-level cache:
-  // `share` of 0 to `shares` - 1. Unless resident.
+  // Fetches bytes [begin, end) of what Block will read into the second-level
+  // cache; whole cache lines. Does nothing where they need not come from memory.
   virtual void FetchAhead(int /*group*/, int64_t /*panel*/, int64_t /*step*/,
-                          int64_t /*steps*/, int64_t /*share*/,
-                          int64_t /*shares*/) const {}
+                          int64_t /*begin*/, int64_t /*end*/) const {}
 };
 
 // The panels of W [n, k], one W per group: steps run over k.
@@ -75,8 +74,8 @@ class TransposedWeightPanels : public PanelSource {
   bool resident() const override { return false; }
   const std::byte* Block(int group, int64_t panel, int64_t step, int64_t steps,
                          std::byte* scratch) const override;
-  void FetchAhead(int group, int64_t panel, int64_t step, int64_t steps,
-                  int64_t share, int64_t shares) const override;
+  void FetchAhead(int group, int64_t panel, int64_t step, int64_t begin,
+                  int64_t end) const override;
 
  private:
   const absl::Span<const PackedMatrix* const> w_;
