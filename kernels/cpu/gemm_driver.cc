@@ -1,6 +1,9 @@
 #include "kernels/cpu/gemm_driver.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "kernels/cpu/gemm_epilogue.h"
@@ -39,19 +42,37 @@ int64_t StepsOfRank(const GemmKernels& kernels, DType dtype, int64_t rank) {
          kernels.step_quantum;
 }
 
+// Counts what is left of a chunk's items; others wait for none.
+class Countdown {
+ public:
+  void Set(int count) { left_.store(count, std::memory_order_relaxed); }
+  void Done() { left_.fetch_sub(1, std::memory_order_acq_rel); }
+  void Await() const {
+    for (int round = 0; left_.load(std::memory_order_acquire) > 0; ++round) {
+      if (round < kSpins) {
+        __builtin_ia32_pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+ private:
+  static constexpr int kSpins = 1000;
+  std::atomic<int> left_{0};
+};
+
 // Multiplies blocks of A with runs of panels.
 class Multiplier {
  public:
   Multiplier(const GemmPlan& plan, const GemmKernels& kernels,
-             const std::byte* packed_rows, GemmWorkspace& workspace)
-      : plan_(plan),
-        kernels_(kernels),
-        packed_rows_(packed_rows),
-        workspace_(workspace) {}
+             GemmWorkspace& workspace)
+      : plan_(plan), kernels_(kernels), workspace_(workspace) {}
 
-  // sums[panel - run.begin] = rows of the chunk times that panel, or added to.
-  void Multiply(const Term& term, const RowChunk& chunk, const PanelRun& run,
-                bool accumulate, int thread, float* sums) const {
+  // sums[panel - run.begin] = A of the chunk times that panel, or added to.
+  void Multiply(const Term& term, const RowChunk& chunk, const std::byte* a,
+                const PanelRun& run, bool accumulate, int thread,
+                float* sums) const {
     const int64_t block_steps =
         Streams(term, chunk) ? term.steps.count : kBlockSteps;
     int64_t step = 0;
@@ -60,8 +81,9 @@ class Multiplier {
       for (int64_t panel = run.begin; panel < run.end; ++panel) {
         const bool last = panel + 1 == run.end;
         const PanelBlock next = {last ? run.begin : panel + 1,
-                                 last ? step + steps : step};
+                                 step + (last ? steps : 0)};
         BlockProduct product;
+        product.a = a;
         product.b = term.panels->Block(chunk.group, panel, step, steps,
                                        workspace_.PanelBlock(thread));
         product.c =
@@ -81,10 +103,12 @@ class Multiplier {
            chunk.rows <= kernels_.one_pass_rows;
   }
 
-  // `next` is what the next call will multiply with.
+  // product: of the chunk's A and C. `next` is what the next call will multiply
+  // with.
   void MultiplyBlocks(const Term& term, const RowChunk& chunk, int64_t step,
                       const PanelBlock& next, BlockProduct product) const {
     const int64_t num_blocks = chunk.num_blocks;
+    const std::byte* a = product.a;
     const std::byte* b_block = product.b;
     float* sums = product.c;
     // A streaming chunk fetches the panel a fixed distance ahead. The blocks of
@@ -92,15 +116,14 @@ class Multiplier {
     // filled block by block nothing follows.
     const bool resident = term.panels->resident();
     product.prefetch_stride = resident ? kStepBytes / num_blocks : 0;
-    int64_t ahead = 0;
+    int64_t ahead = 0, next_bytes = 0;
     if (resident) {
       ahead =
           Streams(term, chunk) ? kPrefetchBytes : product.steps * kStepBytes;
+    } else {
+      next_bytes =
+          std::min(kBlockSteps, term.steps.count - next.step) * kStepBytes;
     }
-    const int64_t next_bytes =
-        resident
-            ? 0
-            : std::min(kBlockSteps, term.steps.count - next.step) * kStepBytes;
     const int64_t share =
         (next_bytes / kLine + num_blocks - 1) / num_blocks * kLine;
     for (int64_t b = 0; b < num_blocks; ++b) {
@@ -109,8 +132,7 @@ class Multiplier {
                                 std::min((b + 1) * share, next_bytes));
       }
       const RowBlock& block = plan_.blocks[chunk.first_block + b];
-      product.a =
-          packed_rows_ + PackedOffset(kernels_, block, term.steps.first + step);
+      product.a = a + PackedOffset(kernels_, block, term.steps.first + step);
       product.c = sums + block.c_offset * kPanelOutputs;
       product.rows = block.rows;
       product.prefetch =
@@ -121,7 +143,6 @@ class Multiplier {
 
   const GemmPlan& plan_;
   const GemmKernels& kernels_;
-  const std::byte* const packed_rows_;
   GemmWorkspace& workspace_;
 };
 
@@ -135,67 +156,105 @@ class Runner {
         packed_(packed),
         workspace_(workspace),
         kernels_(workspace.kernels(call.a.dtype())),
-        multiplier_(plan, kernels_, packed, workspace),
+        multiplier_(plan, kernels_, workspace),
         epilogue_(call, plan, workspace),
         product_{call.panels, {0, num_steps}},
         addition_{call.low_rank ? call.low_rank->up : nullptr,
-                  {num_steps, rank_steps}} {}
-
-  void Run() const {
-    if (call_.a_transposed) {
-      PackColumns(call_.a, call_.a_column, plan_, product_.steps.count, packed_,
-                  workspace_);
-    } else {
-      PackRows(call_.a, plan_, product_.steps, packed_, workspace_);
+                  {num_steps, rank_steps}},
+        layouts_(plan.chunks.size()),
+        products_(plan.chunks.size()) {
+    for (size_t c = 0; c < plan.chunks.size(); ++c) {
+      layouts_[c].Set(plan.chunks[c].num_layouts);
+      products_[c].Set(plan.chunks[c].num_products);
     }
-    if (addition_.panels != nullptr) ReadyAddition();
+  }
+
+  void Run() {
     workspace_.pool().ParallelFor(
         static_cast<int64_t>(plan_.items.size()),
         [&](int64_t i, int thread) { RunItem(plan_.items[i], thread); });
   }
 
  private:
-  // u, unless it is given, and its rows behind those of a.
-  void ReadyAddition() const {
-    const LowRankTerm& term = *call_.low_rank;
-    if (term.down != nullptr) {
-      GemmCall call;
-      call.out = term.u;
-      const GemmEpilogue epilogue(call, plan_, workspace_);
-      const PanelRun run = {0, NumPanels(term.u.dim(1))};
-      workspace_.pool().ParallelFor(
-          static_cast<int64_t>(plan_.chunks.size()),
-          [&](int64_t i, int thread) {
-            const RowChunk& chunk = plan_.chunks[i];
-            float* sums = workspace_.Sums(thread);
-            kernels_.begin();
-            multiplier_.Multiply({term.down, product_.steps}, chunk, run,
-                                 /*accumulate=*/false, thread, sums);
-            kernels_.end();
-            epilogue.Store(chunk, run, sums);
-          });
+  // What an item waits for is the work of items before it, which are running
+  // or done.
+  void RunItem(const WorkItem& item, int thread) {
+    if (item.kind == WorkItem::Kind::kLayOut) {
+      if (item.chunk >= plan_.num_slots) {
+        products_[item.chunk - plan_.num_slots].Await();
+      }
+      LayOut(item, thread);
+      layouts_[item.chunk].Done();
+    } else {
+      layouts_[item.chunk].Await();
+      MultiplyPanels(item, thread);
+      products_[item.chunk].Done();
     }
-    PackRows(term.u, plan_, addition_.steps, packed_, workspace_);
   }
 
-  void RunItem(const WorkItem& item, int thread) const {
+  std::byte* SlotOf(int chunk) const {
+    return packed_ + chunk % plan_.num_slots * plan_.slot_bytes;
+  }
+
+  void LayOut(const WorkItem& item, int thread) const {
     const RowChunk& chunk = plan_.chunks[item.chunk];
+    std::byte* a = SlotOf(item.chunk);
+    const auto blocks = absl::MakeConstSpan(plan_.blocks);
+    if (call_.a_transposed) {
+      PackColumns(call_.a, call_.a_column, kernels_,
+                  blocks.subspan(chunk.first_block, chunk.num_blocks),
+                  {item.begin, item.end - item.begin}, a);
+      return;
+    }
+    const auto own =
+        blocks.subspan(chunk.first_block + item.begin, item.end - item.begin);
+    PackRows(call_.a, kernels_, own, product_.steps, a);
+    if (call_.low_rank == nullptr) return;
+    if (call_.low_rank->down != nullptr) {
+      RowChunk part = chunk;
+      part.row_begin = own.front().row_begin;
+      part.rows = own.back().row_begin + own.back().rows - part.row_begin;
+      part.first_block += static_cast<int>(item.begin);
+      part.num_blocks = static_cast<int>(item.end - item.begin);
+      MultiplyDown(part, a, thread);
+    }
+    PackRows(call_.low_rank->u, kernels_, own, addition_.steps, a);
+  }
+
+  // u of some blocks, whose rows are in the cache.
+  void MultiplyDown(const RowChunk& part, const std::byte* a,
+                    int thread) const {
+    const LowRankTerm& low_rank = *call_.low_rank;
+    const PanelRun run = {0, NumPanels(low_rank.u.dim(1))};
+    float* sums = workspace_.Sums(thread);
+    kernels_.begin();
+    multiplier_.Multiply({low_rank.down, product_.steps}, part, a, run,
+                         /*accumulate=*/false, thread, sums);
+    kernels_.end();
+    GemmCall call;
+    call.out = low_rank.u;
+    GemmEpilogue(call, plan_, workspace_).Store(part, run, sums);
+  }
+
+  void MultiplyPanels(const WorkItem& item, int thread) const {
+    const RowChunk& chunk = plan_.chunks[item.chunk];
+    const std::byte* a = SlotOf(item.chunk);
     float* sums = workspace_.Sums(thread);
     // Few rows: panel by panel, each read once from end to end. Many: all
     // panels of the run over a part of k, whose rows of A stay in the cache.
     const size_t chunk_bytes =
         chunk.padded_rows * product_.steps.count * kernels_.a_step_bytes;
-    int64_t group = item.panel_end - item.panel_begin;
+    int64_t group = item.end - item.begin;
     if (chunk_bytes <= kWholeChunkBytes) {
       group = call_.panels->resident() ? 1 : std::min(group, kFilledGroup);
     }
     kernels_.begin();
-    for (int64_t p = item.panel_begin; p < item.panel_end; p += group) {
-      const PanelRun run = {p, std::min(p + group, item.panel_end)};
-      Multiply(chunk, run, thread, sums);
+    for (int64_t p = item.begin; p < item.end; p += group) {
+      const PanelRun run = {p, std::min(p + group, item.end)};
+      Multiply(chunk, a, run, thread, sums);
       if (call_.swiglu) {
         float* up = sums + run.count() * chunk.padded_rows * kPanelOutputs;
-        Multiply(chunk, epilogue_.UpPanels(run), thread, up);
+        Multiply(chunk, a, epilogue_.UpPanels(run), thread, up);
         epilogue_.SwiGlu(chunk, run, sums, up);
       }
       epilogue_.Store(chunk, run, sums);
@@ -204,13 +263,13 @@ class Runner {
     kernels_.end();
   }
 
-  void Multiply(const RowChunk& chunk, const PanelRun& run, int thread,
-                float* sums) const {
-    multiplier_.Multiply(product_, chunk, run, /*accumulate=*/false, thread,
+  void Multiply(const RowChunk& chunk, const std::byte* a, const PanelRun& run,
+                int thread, float* sums) const {
+    multiplier_.Multiply(product_, chunk, a, run, /*accumulate=*/false, thread,
                          sums);
     if (addition_.panels != nullptr) {
-      multiplier_.Multiply(addition_, chunk, run, /*accumulate=*/true, thread,
-                           sums);
+      multiplier_.Multiply(addition_, chunk, a, run, /*accumulate=*/true,
+                           thread, sums);
     }
   }
 
@@ -222,7 +281,8 @@ class Runner {
   const Multiplier multiplier_;
   const GemmEpilogue epilogue_;
   const Term product_;
-  const Term addition_;  // without panels: none
+  const Term addition_;                        // without panels: none
+  std::vector<Countdown> layouts_, products_;  // of each chunk
 };
 
 }  // namespace
@@ -238,6 +298,7 @@ absl::Status RunGemm(const GemmCall& call,
   GemmPlanShape shape;
   shape.num_steps = num_steps + rank_steps;
   shape.num_panels = NumPanels(OutWidth(call));
+  shape.a_transposed = call.a_transposed;
   shape.sum_panels = call.swiglu ? 2 : 1;
   shape.panel_bytes =
       static_cast<size_t>(num_steps) * kStepBytes * shape.sum_panels;
@@ -250,8 +311,9 @@ absl::Status RunGemm(const GemmCall& call,
   OCTET_RETURN_IF_ERROR(workspace.ReserveSums(
       std::max(sum_panels, NumPanels(rank)) * plan.max_padded_rows *
       kPanelOutputs * sizeof(float)));
-  OCTET_ASSIGN_OR_RETURN(std::byte * packed,
-                         workspace.PackedRows(plan.packed_bytes));
+  OCTET_ASSIGN_OR_RETURN(
+      std::byte * packed,
+      workspace.PackedRows(plan.num_slots * plan.slot_bytes));
   Runner(call, plan, num_steps, rank_steps, packed, workspace).Run();
   return absl::OkStatus();
 }

@@ -18,6 +18,15 @@ int64_t PanelFloats(const RowChunk& chunk) {
   return chunk.padded_rows * kPanelOutputs;
 }
 
+// Elements [at, at + count), to be changed.
+void Fetch(const Tensor& tensor, int64_t at, int64_t count) {
+  const int64_t size = static_cast<int64_t>(SizeOf(tensor.dtype()));
+  const char* from = static_cast<const char*>(tensor.data()) + at * size;
+  for (int64_t i = 0; i < count * size; i += 64) {
+    __builtin_prefetch(from + i, /*rw=*/1);
+  }
+}
+
 // 32 f32, of which `count` are written at element `at` of an f32 or bf16
 // tensor.
 void StoreElements(const EpilogueKernels& kernels, const float* from,
@@ -113,9 +122,9 @@ void GemmEpilogue::Store(const RowChunk& chunk, const PanelRun& run,
     }
     for (int64_t i = 0; i < block.rows; ++i) {
       const int64_t row = block.row_begin + i;
-      if (call_.accumulate &&
-          row + kOutRowsAhead < chunk.row_begin + chunk.rows)
-        FetchOut((row + kOutRowsAhead) * width_, run);
+      if (row + kOutRowsAhead < chunk.row_begin + chunk.rows) {
+        FetchAhead(row + kOutRowsAhead, run);
+      }
       float* from = sums + (block.c_offset + i) * kPanelOutputs;
       for (int64_t panel = run.begin; panel < run.end; ++panel) {
         const int64_t column = panel * kPanelOutputs;
@@ -150,11 +159,16 @@ void GemmEpilogue::StoreColumns(const RowBlock& block, const RowChunk& chunk,
   }
 }
 
-void GemmEpilogue::FetchOut(int64_t at, const PanelRun& run) const {
-  const char* out = static_cast<const char*>(call_.out.data()) +
-                    (at + run.begin * kPanelOutputs) * sizeof(float);
-  for (int64_t i = 0; i < run.count() * kPanelOutputs * 4; i += 64) {
-    __builtin_prefetch(out + i, /*rw=*/1);
+// What Store will read of a row's part in the result.
+void GemmEpilogue::FetchAhead(int64_t row, const PanelRun& run) const {
+  const int64_t column = run.begin * kPanelOutputs;
+  const int64_t count = run.count() * kPanelOutputs;
+  if (call_.swiglu_backward != nullptr) {
+    const int64_t gate = row * 2 * width_ + column;
+    Fetch(call_.hidden, gate, count);
+    Fetch(call_.hidden, gate + width_, count);
+  } else if (call_.accumulate) {
+    Fetch(call_.out, row * width_ + column, count);
   }
 }
 

@@ -55,7 +55,7 @@ class GemmEpilogue {
                   int64_t column) const;
   void StoreColumns(const RowBlock& block, const RowChunk& chunk,
                     const PanelRun& run, const float* sums) const;
-  void FetchOut(int64_t at, const PanelRun& run) const;
+  void FetchAhead(int64_t row, const PanelRun& run) const;
   // Sums of 32 columns, of which `count` are in the result, at its element.
   void StoreRow(float* sums, int64_t count, int64_t at) const;
   // The gradient of columns [column, column + count) of SwiGLU's output.

@@ -5,14 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "kernels/cpu/gemm_kernels.h"
 #include "kernels/cpu/gemm_plan.h"
-#include "kernels/cpu/gemm_workspace.h"
 #include "kernels/tensor.h"
 
 namespace octet::cpu {
 
-// Steps of A: [first, first + count) of those of each block of the plan.
+// Steps [first, first + count) of blocks.
 struct StepRange {
   int64_t first = 0;
   int64_t count = 0;
@@ -24,22 +24,23 @@ inline int64_t PaddedRows(const GemmKernels& kernels, const RowBlock& block) {
          kernels.row_quantum;
 }
 
-// Where a step of a block is.
+// Where a step of a block is in its chunk's A.
 inline size_t PackedOffset(const GemmKernels& kernels, const RowBlock& block,
                            int64_t step) {
   return block.a_offset +
          step * PaddedRows(kernels, block) * kernels.a_step_bytes;
 }
 
-// The rows of a [T, k] of the plan's blocks.
-void PackRows(ConstTensor a, const GemmPlan& plan, const StepRange& steps,
-              std::byte* packed, GemmWorkspace& workspace);
+// The blocks' rows of x [T, k] as `steps` of the chunk's A.
+void PackRows(ConstTensor x, const GemmKernels& kernels,
+              absl::Span<const RowBlock> blocks, const StepRange& steps,
+              std::byte* a);
 
-// The columns [a_column, ...) of a [k, N], which are the plan's rows. All steps
-// of the plan.
-void PackColumns(ConstTensor a, int64_t a_column, const GemmPlan& plan,
-                 int64_t num_steps, std::byte* packed,
-                 GemmWorkspace& workspace);
+// `steps` of the columns [column, ...) of x [k, N], which are the blocks' rows,
+// as the same steps of A. Blocks side by side, so that they share cache lines.
+void PackColumns(ConstTensor x, int64_t column, const GemmKernels& kernels,
+                 absl::Span<const RowBlock> blocks, const StepRange& steps,
+                 std::byte* a);
 
 }  // namespace octet::cpu
 

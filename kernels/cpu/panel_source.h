@@ -34,7 +34,8 @@ class PanelSource {
   virtual const std::byte* Block(int group, int64_t panel, int64_t step,
                                  int64_t steps, std::byte* scratch) const = 0;
   // Fetches bytes [begin, end) of what Block will read into the second-level
-  // cache; whole cache lines. Does nothing where they need not come from memory.
+  // cache; whole cache lines. Does nothing where they need not come from
+  // memory.
   virtual void FetchAhead(int /*group*/, int64_t /*panel*/, int64_t /*step*/,
                           int64_t /*begin*/, int64_t /*end*/) const {}
 };

@@ -20,14 +20,15 @@ GemmKernels Shape(int max_rows, int row_quantum) {
 }
 
 // Every row of a group meets every panel exactly once, blocks do not overlap in
-// the packed rows or in the sums, and no block is larger than a product takes.
+// their chunk's A or in the sums, and no block is larger than a product takes.
 void ExpectCovers(const GemmKernels& kernels, const GemmPlan& plan,
                   const std::vector<int64_t>& row_offsets, int64_t num_panels) {
   std::vector<std::vector<int>> covered(row_offsets.back(),
                                         std::vector<int>(num_panels, 0));
   for (const WorkItem& item : plan.items) {
+    if (item.kind != WorkItem::Kind::kMultiply) continue;
     const RowChunk& chunk = plan.chunks[item.chunk];
-    ASSERT_LE(item.panel_end - item.panel_begin, plan.max_run);
+    ASSERT_LE(item.end - item.begin, plan.max_run);
     ASSERT_LE(chunk.padded_rows, plan.max_padded_rows);
     ASSERT_GE(chunk.row_begin, row_offsets[chunk.group]);
     ASSERT_LE(chunk.row_begin + chunk.rows, row_offsets[chunk.group + 1]);
@@ -40,7 +41,7 @@ void ExpectCovers(const GemmKernels& kernels, const GemmPlan& plan,
       ASSERT_LE(block.rows, kernels.max_rows);
       ASSERT_EQ(block.c_offset, c_end);
       for (int r = 0; r < block.rows; ++r, ++row) {
-        for (int64_t p = item.panel_begin; p < item.panel_end; ++p) {
+        for (int64_t p = item.begin; p < item.end; ++p) {
           ++covered[row][p];
         }
       }
@@ -53,12 +54,43 @@ void ExpectCovers(const GemmKernels& kernels, const GemmPlan& plan,
   for (const auto& row : covered) {
     ASSERT_EQ(row, std::vector<int>(num_panels, 1));
   }
-  size_t a_end = 0;
-  for (const RowBlock& block : plan.blocks) {
-    ASSERT_GE(block.a_offset, a_end);
-    a_end = block.a_offset + block.rows * kSteps * kernels.a_step_bytes;
+  for (const RowChunk& chunk : plan.chunks) {
+    size_t a_end = 0;
+    for (int b = 0; b < chunk.num_blocks; ++b) {
+      const RowBlock& block = plan.blocks[chunk.first_block + b];
+      ASSERT_GE(block.a_offset, a_end);
+      a_end = block.a_offset + block.rows * kSteps * kernels.a_step_bytes;
+    }
+    ASSERT_LE(a_end, plan.slot_bytes);
   }
-  ASSERT_LE(a_end, plan.packed_bytes);
+}
+
+// A chunk is laid out once, before its products, and in a place that no chunk
+// has whose products come later.
+void ExpectOrder(const GemmPlan& plan, const GemmPlanShape& shape) {
+  const size_t num_chunks = plan.chunks.size();
+  std::vector<int64_t> laid_out(num_chunks, 0), layouts(num_chunks, 0);
+  std::vector<int> products(num_chunks, 0);
+  for (const WorkItem& item : plan.items) {
+    const RowChunk& chunk = plan.chunks[item.chunk];
+    if (item.kind == WorkItem::Kind::kLayOut) {
+      ASSERT_EQ(item.begin, laid_out[item.chunk]);
+      laid_out[item.chunk] = item.end;
+      ++layouts[item.chunk];
+      const int before = item.chunk - plan.num_slots;
+      if (before >= 0) {
+        ASSERT_EQ(products[before], plan.chunks[before].num_products);
+      }
+    } else {
+      ASSERT_EQ(layouts[item.chunk], chunk.num_layouts);
+      ++products[item.chunk];
+    }
+  }
+  for (size_t c = 0; c < num_chunks; ++c) {
+    ASSERT_EQ(laid_out[c],
+              shape.a_transposed ? shape.num_steps : plan.chunks[c].num_blocks);
+    ASSERT_EQ(products[c], plan.chunks[c].num_products);
+  }
 }
 
 TEST(GemmPlanTest, EveryRowMeetsEveryPanelOnce) {
@@ -77,11 +109,13 @@ TEST(GemmPlanTest, EveryRowMeetsEveryPanelOnce) {
     shape.num_steps = kSteps;
     shape.num_panels = num_panels;
     shape.sum_panels = 1 + trial % 3 / 2;
+    shape.a_transposed = trial % 4 == 3;
     shape.panel_bytes = size_t{1} << (random() % 22);
     const GemmPlan plan =
         MakeGemmPlan(kernels, row_offsets, shape, 1 + random() % 4);
     ASSERT_NO_FATAL_FAILURE(
         ExpectCovers(kernels, plan, row_offsets, num_panels));
+    ASSERT_NO_FATAL_FAILURE(ExpectOrder(plan, shape));
   }
 }
 
@@ -93,6 +127,17 @@ TEST(GemmPlanTest, DecodeSharesOutOverThreads) {
       8);
   EXPECT_GE(plan.items.size(), 8u * 4);
   EXPECT_GE(plan.max_run, 4);  // and still streams
+}
+
+// A large A is kept a few chunks at a time.
+TEST(GemmPlanTest, KeepsFewChunksOfALargeA) {
+  const GemmPlanShape shape = {.num_steps = 8192, .num_panels = 40};
+  const std::vector<int64_t> row_offsets = {0, 512, 700, 1212, 2236};
+  const GemmKernels kernels = Shape(12, 1);
+  const GemmPlan plan = MakeGemmPlan(kernels, row_offsets, shape, 2);
+  EXPECT_EQ(plan.chunks.size(), 5u);
+  EXPECT_EQ(plan.num_slots, 3);
+  ExpectOrder(plan, shape);
 }
 
 TEST(GemmPlanTest, NoRowsNoItems) {
