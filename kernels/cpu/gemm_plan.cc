@@ -14,7 +14,11 @@ constexpr int64_t kMaxSumRows = 4096;
 constexpr size_t kMaxStreamBytes = size_t{4} << 20;  // of a run of few rows
 constexpr int64_t kFewRows = 32;
 // An item is this part of what is left for a thread, or less.
-constexpr int64_t kItemsPerThread = 4;
+constexpr int64_t kItemsPerThread = 2;
+// Every run reads the chunk's A again: with each 4 MiB of it, which come from
+// further away, the shortest run is a panel longer.
+constexpr size_t kBytesOfOneRead = size_t{4} << 20;
+constexpr int64_t kMaxShortRun = 4;
 // What one item lays out: blocks that stay in the second-level cache, or steps
 // of columns; whole tiles of AMX.
 constexpr size_t kLayoutBytes = size_t{384} << 10;
@@ -113,10 +117,12 @@ class ItemList {
         1, kMaxSumRows / (chunk.padded_rows * shape_.sum_panels));
     const int64_t longest =
         std::min(kMaxRun, chunk.rows <= kFewRows ? stream_run : cache_run);
+    const int64_t shortest = std::clamp<int64_t>(
+        chunk.bytes / kBytesOfOneRead, 1, std::min(longest, kMaxShortRun));
     for (int64_t panel = 0; panel < shape_.num_panels;) {
       const int64_t fair =
           left_ / (num_threads_ * kItemsPerThread * chunk.rows);
-      const int64_t run = std::min(std::clamp<int64_t>(fair, 1, longest),
+      const int64_t run = std::min(std::clamp(fair, shortest, longest),
                                    shape_.num_panels - panel);
       plan_.items.push_back({WorkItem::Kind::kMultiply, c, panel, panel + run});
       plan_.max_run = std::max(plan_.max_run, run);
