@@ -117,16 +117,20 @@ absl::Status LinearSwiGluBackward(FusedProducts& products, ConstTensor dy,
                                   Matrices w2,
                                   absl::Span<const int64_t> row_offsets,
                                   const LowRank& adapter, Tensor hidden,
-                                  Stream& stream) {
+                                  Tensor out, Stream& stream) {
   const ArgumentCheck check("LinearSwiGluBackward");
   const Shape shape = ShapeOf(w2);
   OCTET_RETURN_IF_ERROR(
       CheckProduct(check, "dy", dy, shape.n, w2, shape, row_offsets, adapter));
   OCTET_RETURN_IF_ERROR(
       check.TensorIs("hidden", hidden, {dy.dim(0), 2 * shape.k}, {dy.dtype()}));
+  if (out.data() != nullptr) {
+    OCTET_RETURN_IF_ERROR(
+        check.TensorIs("out", out, {dy.dim(0), shape.k}, {dy.dtype()}));
+  }
   if (dy.dim(0) == 0) return absl::OkStatus();
   return products.LinearSwiGluBackward(dy, w2, row_offsets, adapter, hidden,
-                                       stream);
+                                       out, stream);
 }
 
 }  // namespace octet::fused_ops

@@ -38,12 +38,13 @@ absl::Status LinearBackward(FusedProducts& products, ConstTensor dy,
                             const LowRank& adapter, bool accumulate, Tensor dx,
                             Stream& stream);
 
-// dy [T, n], w2 [n, F], hidden [T, 2F], all of one dtype.
+// dy [T, n], w2 [n, F], hidden [T, 2F], out [T, F] or without data, all of one
+// dtype.
 absl::Status LinearSwiGluBackward(FusedProducts& products, ConstTensor dy,
                                   absl::Span<const PackedMatrix* const> w2,
                                   absl::Span<const int64_t> row_offsets,
                                   const LowRank& adapter, Tensor hidden,
-                                  Stream& stream);
+                                  Tensor out, Stream& stream);
 
 }  // namespace octet::fused_ops
 

@@ -61,11 +61,12 @@ class FusedProducts {
 
   // The gradient of SwiGLU's input, given dy behind the layer W2 that reads its
   // output: dout = dy W2 + du A; hidden <- SwiGluBackward(hidden, dout). dy [T,
-  // n]; W2 [n, F]; hidden [T, 2F] compute dtype.
+  // n]; W2 [n, F]; hidden [T, 2F] compute dtype. out [T, F] compute dtype gets
+  // SwiGLU's output of what hidden was, unless without data.
   virtual absl::Status LinearSwiGluBackward(
       ConstTensor dy, absl::Span<const PackedMatrix* const> w2,
       absl::Span<const int64_t> row_offsets, const LowRank& adapter,
-      Tensor hidden, Stream& stream) = 0;
+      Tensor hidden, Tensor out, Stream& stream) = 0;
 };
 
 }  // namespace octet

@@ -77,13 +77,13 @@ absl::Status CpuFusedProducts::LinearBackward(
 
 absl::Status CpuFusedProducts::LinearSwiGluBackward(
     ConstTensor dy, Matrices w2, absl::Span<const int64_t> row_offsets,
-    const LowRank& adapter, Tensor hidden, Stream& stream) {
+    const LowRank& adapter, Tensor hidden, Tensor out, Stream& stream) {
   GemmCall call;
   call.a = dy;
   call.hidden = hidden;
   call.swiglu_backward = &training_kernels_;
   call.out =
-      Tensor(nullptr, hidden.dtype(), {hidden.dim(0), hidden.dim(1) / 2});
+      Tensor(out.data(), hidden.dtype(), {hidden.dim(0), hidden.dim(1) / 2});
   return Run<TransposedWeightPanels>(w2, adapter.b, adapter.a, adapter,
                                      row_offsets, call, gemm_, stream);
 }

@@ -37,7 +37,7 @@ class CpuFusedProducts : public FusedProducts {
                                     absl::Span<const PackedMatrix* const> w2,
                                     absl::Span<const int64_t> row_offsets,
                                     const LowRank& adapter, Tensor hidden,
-                                    Stream& stream) override;
+                                    Tensor out, Stream& stream) override;
 
  private:
   const TrainingKernels& training_kernels_;

@@ -44,8 +44,8 @@ struct GemmCall {
   bool out_transposed = false;  // out is [n, T] f32
   // [T, 2F]. With swiglu: unless without data, gets the product before silu.
   // With swiglu_backward: the product is the gradient of SwiGLU's output [T, F]
-  // and `hidden` its input, which its own gradient takes the place of; `out`
-  // only has its shape.
+  // and `hidden` its input, which its own gradient takes the place of; `out`,
+  // of hidden's dtype, gets SwiGLU's output, or only has its shape.
   Tensor hidden;
   const TrainingKernels* swiglu_backward = nullptr;
 };

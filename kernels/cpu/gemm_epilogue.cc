@@ -194,7 +194,10 @@ void GemmEpilogue::StoreGradient(const float* sums, int64_t row, int64_t column,
   const Tensor& h = call_.hidden;
   call_.swiglu_backward->swiglu_backward(
       ElementsAt(ConstTensor(h), gate), ElementsAt(ConstTensor(h), up),
-      {sums, false}, count, ElementsAt(h, gate), ElementsAt(h, up));
+      {sums, false}, count, ElementsAt(h, gate), ElementsAt(h, up),
+      call_.out.data() == nullptr
+          ? Elements{}
+          : ElementsAt(call_.out, row * width_ + column));
 }
 
 }  // namespace octet::cpu

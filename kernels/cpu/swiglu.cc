@@ -26,7 +26,7 @@ void SwiGluBackward(CpuContext& context, ConstTensor h, ConstTensor dout,
           const int64_t up = gate + ffn;
           context.training_kernels().swiglu_backward(
               ElementsAt(h, gate), ElementsAt(h, up), ElementsAt(dout, t * ffn),
-              ffn, ElementsAt(dh, gate), ElementsAt(dh, up));
+              ffn, ElementsAt(dh, gate), ElementsAt(dh, up), {});
         }
       });
 }

@@ -77,10 +77,11 @@ constexpr int64_t AttentionBackwardScratchFloats(int64_t num_rows, int group,
 struct TrainingKernels {
   // out = silu(gate) up, n of each.
   void (*swiglu)(ConstElements gate, ConstElements up, int64_t n, Elements out);
-  // Its gradients; each may take the place of its input.
+  // Its gradients; each may take the place of its input. out, of the dtype of
+  // gate, gets silu(gate) up, unless without data.
   void (*swiglu_backward)(ConstElements gate, ConstElements up,
                           ConstElements dout, int64_t n, Elements dgate,
-                          Elements dup);
+                          Elements dup, Elements out);
   // 1 / sqrt(mean(x^2) + eps).
   float (*inverse_rms)(const float* x, int64_t n, float eps);
   // dx += r (dy weight - x r^2 mean(dy weight x)), r = inverse_rms.

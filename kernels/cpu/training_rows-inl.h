@@ -4,6 +4,7 @@
 #define OCTET_KERNELS_CPU_TRAINING_ROWS_INL_H_
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cpu/training_kernels.h"
 #include "kernels/cpu/vector_math.h"
@@ -48,7 +49,7 @@ void SwiGluRow(ConstElements gate, ConstElements up, int64_t n, Elements out) {
 
 template <typename In, typename Grad, typename Out>
 void SwiGluBackwardOf(const In* gate, const In* up, const Grad* dout, int64_t n,
-                      Out* dgate, Out* dup) {
+                      Out* dgate, Out* dup, In* out) {
   const F32 one = Set(1.0f);
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t count = n - i;
@@ -56,18 +57,21 @@ void SwiGluBackwardOf(const In* gate, const In* up, const Grad* dout, int64_t n,
     const F32 b = LoadUpTo(up + i, count);
     const F32 d = LoadUpTo(dout + i, count);
     const F32 s = one / (one + Exp(Set(0.0f) - a));
+    if (out != nullptr) StoreUpTo(out + i, Silu(a) * b, count);
     StoreUpTo(dgate + i, d * b * (s * Fma(a, one - s, one)), count);
     StoreUpTo(dup + i, d * (a * s), count);
   }
 }
 
 void SwiGluBackwardRow(ConstElements gate, ConstElements up, ConstElements dout,
-                       int64_t n, Elements dgate, Elements dup) {
+                       int64_t n, Elements dgate, Elements dup, Elements out) {
   Visit(gate, [&](const auto* a) {
     Visit(dout, [&](const auto* d) {
       Visit(dgate, [&](auto* to) {
+        using In = std::remove_const_t<std::remove_pointer_t<decltype(a)>>;
         SwiGluBackwardOf(a, static_cast<decltype(a)>(up.data), d, n, to,
-                         static_cast<decltype(to)>(dup.data));
+                         static_cast<decltype(to)>(dup.data),
+                         static_cast<In*>(out.data));
       });
     });
   });

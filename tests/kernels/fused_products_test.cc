@@ -302,9 +302,10 @@ TEST_P(FusedProductsTest, LinearSwiGluBackward) {
     const std::vector<float> h = RoundTo(c.dtype, random.Floats(t * 2 * f));
     const std::vector<float> given =
         RoundTo(c.dtype, random.Floats(t * c.rank));
-    std::vector<float> u;
+    std::vector<float> u, out;
     const auto run = [&](Device& device, int64_t begin, int64_t end) {
       const Tensor u_tensor = NewU(c, device, given, begin, end);
+      const Tensor again = device.New(c.dtype, {end - begin, f});
       const Tensor hidden = device.UploadAs(
           c.dtype, RowsOf(h, begin, end, 2 * f), {end - begin, 2 * f});
       EXPECT_TRUE(fused_ops::LinearSwiGluBackward(
@@ -312,12 +313,15 @@ TEST_P(FusedProductsTest, LinearSwiGluBackward) {
                       device.UploadAs(c.dtype, RowsOf(dy, begin, end, c.n),
                                       {end - begin, c.n}),
                       c.w.views[Of(device)], Within(c, begin, end),
-                      AdapterOf(c, device, u_tensor), hidden, device.stream())
+                      AdapterOf(c, device, u_tensor), hidden, again,
+                      device.stream())
                       .ok());
       u = device.Floats(u_tensor);
+      out = device.Floats(again);
       return device.Floats(hidden);
     };
     const std::vector<float> found = run(device_, 0, t);
+    ExpectNear(out, GatedSilu(ToValues(h), f), ToleranceOf(c.dtype));
     ExpectU(c, u, Product(c, dy, c.b, c.n, c.rank, true));
     const Values dout =
         WithAdapter(c, Product(c, dy, c.w, c.n, f, true), u, c.a, f, true);
@@ -370,8 +374,8 @@ TEST_P(FusedProductsTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(message(fused_ops::LinearSwiGlu(fused, x, w.views[0], offsets, {},
                                             half, half, stream)),
             "LinearSwiGlu: hidden is f32[3, 3], expected f32[3, 6]");
-  EXPECT_EQ(message(fused_ops::LinearSwiGluBackward(fused, y, w.views[0],
-                                                    offsets, {}, half, stream)),
+  EXPECT_EQ(message(fused_ops::LinearSwiGluBackward(
+                fused, y, w.views[0], offsets, {}, half, half, stream)),
             "LinearSwiGluBackward: hidden is f32[3, 3], expected f32[3, 8]");
 }
 

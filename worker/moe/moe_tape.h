@@ -24,12 +24,11 @@ struct MoeTape {
   Tensor topk_weights;           // [T, K] f32
   Tensor in;                     // [N, H] compute dtype
   Tensor hidden;    // [N, 2F] compute dtype; Backward overwrites it
-  Tensor mid;       // [N, F] compute dtype
   Tensor u13, u2;   // [N, r] compute dtype, of adapters on W13 and W2
   ConstTensor out;  // [T K, H] compute dtype, from the experts
 
   Scratch logits_memory, ids_memory, weights_memory;
-  Scratch in_memory, hidden_memory, mid_memory, u13_memory, u2_memory;
+  Scratch in_memory, hidden_memory, u13_memory, u2_memory;
   Scratch out_memory;
 
   int64_t size_bytes() const;

@@ -27,6 +27,7 @@ MoeTraining::MoeTraining(Backend* backend, Communicator* communicator,
       sent_(backend),
       dout_(backend),
       din_(backend),
+      mid_(backend),
       dweights_(backend),
       dlogits_(backend),
       dlogits_narrow_(backend),
@@ -171,7 +172,9 @@ absl::Status MoeTraining::RunExperts(Pass& pass, ConstTensor received,
     const std::vector<int64_t> offsets =
         OffsetsWithin(handle.expert_offsets, begin, count);
     const DropoutRows dropout = pass.expert_dropout.Rows(begin, count);
-    const Tensor mid = tape.mid.Rows(begin, count);
+    OCTET_ASSIGN_OR_RETURN(
+        const Tensor mid,
+        mid_.Get(shape_.dtype, {count, shape_.ffn_dim}, stream));
     OCTET_RETURN_IF_ERROR(linear_.ForwardSwiGlu(
         pass.weights.w13, pass.w13_ids, tape.in.Rows(begin, count), offsets,
         dropout, kept(tape.u13, begin, count), tape.hidden.Rows(begin, count),
@@ -195,8 +198,6 @@ absl::Status MoeTraining::ReadyTape(Pass& pass) {
       tape.in_memory.Get(dtype, {num_rows, shape_.hidden_dim}, stream));
   OCTET_ASSIGN_OR_RETURN(
       tape.hidden, tape.hidden_memory.Get(dtype, {num_rows, 2 * f}, stream));
-  OCTET_ASSIGN_OR_RETURN(tape.mid,
-                         tape.mid_memory.Get(dtype, {num_rows, f}, stream));
   tape.u13 = tape.u2 = Tensor();
   if (pass.weights.w13.adapted()) {
     OCTET_ASSIGN_OR_RETURN(
@@ -269,8 +270,11 @@ absl::Status MoeTraining::ExpertsBackward(Pass& pass, ConstTensor dout,
   Stream& stream = *pass.step.stream;
   const std::vector<std::vector<SlotRows>> slots = ExpertSlots(pass);
   const std::vector<int64_t>& offsets = tape.handle.expert_offsets;
+  OCTET_ASSIGN_OR_RETURN(
+      const Tensor mid,
+      mid_.Get(shape_.dtype, {dout.rows(), shape_.ffn_dim}, stream));
   OCTET_RETURN_IF_ERROR(linear_.BackwardSwiGlu(
-      pass.weights.w2, pass.w2_ids, tape.mid, tape.u2, dout, offsets,
+      pass.weights.w2, pass.w2_ids, mid, tape.u2, dout, offsets,
       pass.expert_dropout, slots, sink, tape.hidden, stream));
   return linear_.Backward(pass.weights.w13, pass.w13_ids, tape.in, tape.u13,
                           tape.hidden, offsets, pass.expert_dropout, slots,
@@ -370,8 +374,8 @@ int64_t MoeTraining::WorkspaceBytes(const MoeShape& shape, int64_t num_tokens,
   // Rows: sent (twice: as they are, and by destination), received, returned,
   // and what experts read and write forward and backward.
   return row * (2 * num_tokens + pairs + 5 * num_expert_rows) +
-         12 * num_expert_rows + 8 * pairs +
-         12 * num_tokens * shape.num_experts;
+         width * num_expert_rows * shape.ffn_dim + 12 * num_expert_rows +
+         8 * pairs + 12 * num_tokens * shape.num_experts;
 }
 
 }  // namespace octet

@@ -128,6 +128,7 @@ class MoeTraining {
   Scratch expert_keys_;    // [N] i64
   Scratch sent_;           // [T, H] compute dtype
   Scratch dout_, din_;     // [N, H] compute dtype
+  Scratch mid_;            // [N, F] compute dtype
   Scratch dweights_, dlogits_, dlogits_narrow_;  // [T, K], [T, E], [T, E]
   Scratch ones_;                                 // [T, K] f32
   std::vector<int64_t> host_keys_;

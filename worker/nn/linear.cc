@@ -250,7 +250,9 @@ int64_t Linear::AdapterBytes(DType dtype, int64_t num_rows, int64_t n,
   // What is not fused is summed in f32 before it leaves in the compute dtype.
   const bool composed = !fused || (backward && dropout);
   const bool narrow = grouped && composed && dtype != DType::kF32;
-  int64_t row = width * rank + (narrow ? 4 * (backward ? k : n) : 0);
+  // A grouped layer's u is the caller's.
+  int64_t row = grouped ? 0 : width * rank;
+  if (narrow) row += 4 * (backward ? k : n);
   if (dropout) row += width * k;
   if (backward) row += width * rank + (dropout ? 4 * k : 0);
   return num_rows * row;

@@ -121,21 +121,19 @@ class Linear {
                         absl::Span<const std::vector<SlotRows>> slots,
                         GradientSink& sink, Tensor dx, Stream& stream);
 
-  // The same for a layer that reads SwiGLU's output x [T, F], and on through
-  // SwiGLU: hidden [T, 2F] compute dtype, its input, becomes the gradient.
-  absl::Status BackwardSwiGlu(const GroupedLinearWeights& w2,
-                              absl::Span<const WeightId> ids, ConstTensor x,
-                              ConstTensor kept_u, ConstTensor dy,
-                              absl::Span<const int64_t> row_offsets,
-                              const DropoutRows& dropout,
-                              absl::Span<const std::vector<SlotRows>> slots,
-                              GradientSink& sink, Tensor hidden,
-                              Stream& stream);
+  // The same for a layer that reads SwiGLU's output, and on through SwiGLU:
+  // hidden [T, 2F] compute dtype, its input, becomes the gradient. SwiGLU's
+  // output is computed again, into x [T, F] compute dtype.
+  absl::Status BackwardSwiGlu(
+      const GroupedLinearWeights& w2, absl::Span<const WeightId> ids, Tensor x,
+      ConstTensor kept_u, ConstTensor dy, absl::Span<const int64_t> row_offsets,
+      const DropoutRows& dropout, absl::Span<const std::vector<SlotRows>> slots,
+      GradientSink& sink, Tensor hidden, Stream& stream);
 
   // Device memory held.
   int64_t size_bytes() const;
   // What an adapter of rank r on a layer [n, k] makes of it for T rows: forward
-  // only, or with backward. fused: the backend fuses adapters.
+  // only, or with backward; without kept_u. fused: the backend fuses adapters.
   static int64_t AdapterBytes(DType dtype, int64_t num_rows, int64_t n,
                               int64_t k, int64_t rank, bool grouped, bool fused,
                               bool dropout, bool backward);
@@ -157,11 +155,14 @@ class Linear {
   };
 
   // Where a layer's output, or the gradient of its input, goes; the latter, if
-  // `hidden` has data, through SwiGLU's gradient to there.
+  // `hidden` has data, through SwiGLU's gradient to there, and `out` gets
+  // SwiGLU's output.
   struct Target {
     Tensor out;
     bool accumulate = false;
     Tensor hidden = {};
+
+    bool through_swiglu() const { return hidden.data() != nullptr; }
   };
   // Views of the arguments, which outlive the result.
   static Groups Dense(const LinearWeights& weights, const WeightId& id,

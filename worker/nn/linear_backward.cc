@@ -67,14 +67,14 @@ absl::Status Linear::Backward(const GroupedLinearWeights& weights,
 }
 
 absl::Status Linear::BackwardSwiGlu(
-    const GroupedLinearWeights& w2, absl::Span<const WeightId> ids,
-    ConstTensor x, ConstTensor kept_u, ConstTensor dy,
-    absl::Span<const int64_t> row_offsets, const DropoutRows& dropout,
-    absl::Span<const std::vector<SlotRows>> slots, GradientSink& sink,
-    Tensor hidden, Stream& stream) {
+    const GroupedLinearWeights& w2, absl::Span<const WeightId> ids, Tensor x,
+    ConstTensor kept_u, ConstTensor dy, absl::Span<const int64_t> row_offsets,
+    const DropoutRows& dropout, absl::Span<const std::vector<SlotRows>> slots,
+    GradientSink& sink, Tensor hidden, Stream& stream) {
   const std::vector<absl::Span<const SlotRows>> views(slots.begin(),
                                                       slots.end());
   Target target;
+  target.out = x;
   target.hidden = hidden;
   return RunBackward(Grouped(w2, ids, row_offsets),
                      {x, kept_u, dy, dropout, views}, sink, target, stream);
@@ -83,9 +83,6 @@ absl::Status Linear::BackwardSwiGlu(
 absl::Status Linear::RunBackward(const Groups& groups, const Gradient& gradient,
                                  GradientSink& sink, const Target& dx,
                                  Stream& stream) {
-  OCTET_RETURN_IF_ERROR(AddProducts(
-      groups.ids, WeightPart::kBase, gradient.x, gradient.dy,
-      [](size_t) { return 1.0f; }, gradient.slots, sink, stream));
   const AdapterMatrices matrices(groups.lora);
   LowRank adapter;
   if (!groups.lora.empty()) {
@@ -99,15 +96,19 @@ absl::Status Linear::RunBackward(const Groups& groups, const Gradient& gradient,
   if (fused() == nullptr || drops) {
     OCTET_RETURN_IF_ERROR(
         ComposedBackward(groups, gradient, matrices, adapter.u, dx, stream));
-  } else if (dx.hidden.data() != nullptr) {
+  } else if (dx.through_swiglu()) {
     OCTET_RETURN_IF_ERROR(fused_ops::LinearSwiGluBackward(
         *fused(), gradient.dy, groups.w, groups.row_offsets, adapter, dx.hidden,
-        stream));
+        dx.out, stream));
   } else {
     OCTET_RETURN_IF_ERROR(fused_ops::LinearBackward(
         *fused(), gradient.dy, groups.w, groups.row_offsets, adapter,
         dx.accumulate, dx.out, stream));
   }
+  // Last: x may only be there now.
+  OCTET_RETURN_IF_ERROR(AddProducts(
+      groups.ids, WeightPart::kBase, gradient.x, gradient.dy,
+      [](size_t) { return 1.0f; }, gradient.slots, sink, stream));
   if (groups.lora.empty()) return absl::OkStatus();
   return AdapterGradients(groups, gradient, matrices, adapter.u, sink, stream);
 }
@@ -119,7 +120,7 @@ absl::Status Linear::ComposedBackward(const Groups& groups,
                                       Stream& stream) {
   TrainingBackend& training = *backend_->training();
   const int64_t t = gradient.dy.rows(), k = gradient.x.dim(1);
-  const bool swiglu = dx.hidden.data() != nullptr;
+  const bool swiglu = dx.through_swiglu();
   const bool narrow = !swiglu && dx.out.dtype() != DType::kF32;
   Tensor sum = dx.out;
   if (swiglu || narrow) {
@@ -144,6 +145,8 @@ absl::Status Linear::ComposedBackward(const Groups& groups,
     }
   }
   if (swiglu) {
+    OCTET_RETURN_IF_ERROR(
+        train_ops::SwiGlu(training, dx.hidden, dx.out, stream));
     return train_ops::SwiGluBackward(training, dx.hidden, sum, dx.hidden,
                                      stream);
   }
