@@ -204,6 +204,10 @@ absl::Status Train(const Settings& settings) {
   OCTET_ASSIGN_OR_RETURN(TrainJobOptions job, settings.train.ToJobOptions(
                                                   service.model().num_layers(),
                                                   service.num_ranks()));
+  if (settings.train.router_aux_loss_counts_padding) {
+    job.padding_id =
+        tokenizer->pad_id() >= 0 ? tokenizer->pad_id() : tokenizer->eos_id();
+  }
   OCTET_RETURN_IF_ERROR(PrepareOutput(settings.train, &job));
   const std::string output_dir = job.output_dir;
   StepLine line;

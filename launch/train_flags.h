@@ -48,6 +48,7 @@ struct TrainFlags {
   // Losses.
   float router_aux_loss_coef = 0.02f, router_z_loss_coef = 0;
   bool router_aux_loss_per_layer = false;
+  bool router_aux_loss_counts_padding = false;
 
   // Steps.
   int train_batch_size = 8, eval_batch_size = 8, accumulation = 1;

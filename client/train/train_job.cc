@@ -8,20 +8,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "client/train/padding.h"
 
 namespace octet {
 namespace {
 
 // A run whose gradients are not finite so often in a row will not recover.
 constexpr int kMaxSkippedSteps = 10;
-
-int64_t NumTokens(const v1::TrainingSlot& slot) {
-  int64_t tokens = 0;
-  for (const v1::TrainingSequence& sequence : slot.sequences()) {
-    tokens += sequence.token_ids_size();
-  }
-  return tokens;
-}
 
 // The mean over the labels of all slots.
 double TokenMean(const v1::ForwardResponse& response) {
@@ -189,6 +182,9 @@ absl::Status TrainJob::ComputeGradients(StepSums* sums) {
     for (int i = 0; i < options_.accumulation; ++i) {
       OCTET_ASSIGN_OR_RETURN(std::vector<v1::TrainingSlot> slots,
                              NextMicrobatch());
+      if (options_.padding_id.has_value()) {
+        PadToLongest(*options_.padding_id, slots);
+      }
       OCTET_RETURN_IF_ERROR(ForwardBackward(std::move(slots), sums));
     }
     return absl::OkStatus();

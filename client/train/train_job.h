@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct TrainJobOptions {
   int train_batch_size = 8;  // rows of a microbatch
   int eval_batch_size = 8;
   int accumulation = 1;
+  // A microbatch's rows are padded with it, not learnt, to the longest of them,
+  // and so it counts in the router's losses.
+  std::optional<int32_t> padding_id;
   double num_epochs = 3;
   int64_t max_steps = 0;  // 0: by epochs
   ScheduleKind schedule = ScheduleKind::kLinear;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What torch says about training steps on the golden checkpoints: losses, gradients and loss curves.
 
-    python make_training_goldens.py            # writes CASE/training.safetensors and CASE/adapter/
+    python make_training_goldens.py            # writes CASE/{training,padding}.safetensors and CASE/adapter/
     python make_training_goldens.py --verify   # compares the committed ones with the installed versions; writes nothing
 
 Needs transformers 4.x (whose experts are nn.Linear modules, so that PEFT can adapt them) and peft. Everything is fp32,
@@ -19,6 +19,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 HERE = pathlib.Path(__file__).resolve().parent
 CASES = ["e8k2_old", "e4k3_tied_window_old", "e16k3_old_sharded"]
@@ -26,6 +27,9 @@ AUX_COEF = 0.02
 STEPS = 50
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate", "w1", "w2", "w3"]
 RANK, ALPHA = 4, 12.0  # scale 3: no power of two
+ROW_LENGTHS = [20, 13, 6]  # of the padded batch
+PAD = 2  # </s>, as the seeds have it
+MIN_ROUTER_GAP = 1e-4
 
 
 def load(case):
@@ -66,6 +70,41 @@ def batch_losses(model, ids, labels):
     """One forward pass over rows of equal length: token mean, statistics of the router over the whole batch."""
     out = model(input_ids=ids, labels=labels, output_router_logits=True)
     return out.loss - AUX_COEF * out.aux_loss, out.aux_loss
+
+
+def router_gap(model, router_logits):
+    """The least distance between the K-th and the next probability."""
+    falling = torch.cat(router_logits).softmax(-1).sort(-1, descending=True).values
+    k = model.config.num_experts_per_tok
+    return (falling[:, k - 1] - falling[:, k]).min().item()
+
+
+def make_padding(case):
+    """A batch of unequal rows, padded at the right: with padding masked as transformers has it since 4.38, and counted."""
+    model = load(case)
+    slots = slots_of(case)
+    longest = max(ROW_LENGTHS)
+    ids = torch.full((len(ROW_LENGTHS), longest), PAD)
+    labels = torch.full_like(ids, -100)
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(ROW_LENGTHS):
+        ids[row, :length], labels[row, :length] = slots[row][0][:length], slots[row][1][:length]
+        mask[row, :length] = 1
+    out = {"input_ids": ids.int(), "labels": labels.int(), "lengths": torch.tensor(ROW_LENGTHS).int()}
+    for name, attention_mask in (("masked", mask), ("counted", None)):
+        answer = model(input_ids=ids, labels=labels, attention_mask=attention_mask, output_router_logits=True)
+        if (gap := router_gap(model, answer.router_logits)) < MIN_ROUTER_GAP:
+            sys.exit(f"{case}, {name}: a router's choice is a near-tie ({gap:.1e})")
+        total, aux = answer.loss - AUX_COEF * answer.aux_loss, answer.aux_loss
+        out[f"{name}/loss"], out[f"{name}/aux_loss"] = total.detach()[None], aux.detach()[None]
+        for key, grad in gradients(model, total, aux).items():
+            if "gate" in key or "norm" in key or "layers.0.self_attn" in key:
+                out[f"{name}/grad/{key}"] = grad
+        if attention_mask is not None:
+            # transformers 4.36 and 4.37: the mask reaches attention and not the loss.
+            old = load_balancing_loss_func(answer.router_logits, model.num_experts, model.num_experts_per_tok, None)
+            out["masked/aux_loss_4_37"] = old.detach()[None]
+    return {key: value.contiguous() for key, value in out.items()}
 
 
 def gradients(model, total, aux):
@@ -149,11 +188,11 @@ def make(case, adapter_dir):
     return {key: value.contiguous() for key, value in out.items()}
 
 
-def differences(case, made):
+def differences(file, made):
     worst = 0.0
-    with safe_open(HERE / case / "training.safetensors", "pt") as committed:
+    with safe_open(file, "pt") as committed:
         if sorted(committed.keys()) != sorted(made):
-            sys.exit(f"{case}: other keys than those committed")
+            sys.exit(f"{file}: other keys than those committed")
         for key in made:
             old, new = committed.get_tensor(key).double(), made[key].double()
             worst = max(worst, ((old - new).abs().max() / old.abs().max().clamp_min(1e-12)).item())
@@ -173,16 +212,22 @@ def main():
             scratch = HERE / case / "adapter.verify"
             made = make(case, scratch)
             shutil.rmtree(scratch)
-            worst = differences(case, made)
+            worst = max(differences(HERE / case / "training.safetensors", made),
+                        differences(HERE / case / "padding.safetensors", make_padding(case)))
             print(f"{case}: largest relative difference {worst:.2e}")
             if worst > 1e-4:
                 sys.exit(f"{case}: differs from what is committed")
             continue
         made = make(case, adapter_dir)
         save_file(made, HERE / case / "training.safetensors")
+        padding = make_padding(case)
+        save_file(padding, HERE / case / "padding.safetensors")
         print(f"{case}: loss {made['full/loss'].item():.6f}, aux {made['full/aux_loss'].item():.6f}, "
               f"after {STEPS} steps {made['full/curve'][-1].item():.6f}; lora {made['lora/loss'].item():.6f} to "
-              f"{made['lora/curve'][-1].item():.6f}")
+              f"{made['lora/curve'][-1].item():.6f}; aux of a padded batch "
+              + ", ".join(f"{padding[key].item():.6f} ({name})" for key, name in (
+                  ("masked/aux_loss", "masked"), ("counted/aux_loss", "counted"),
+                  ("masked/aux_loss_4_37", "counted, attention masked"))))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ processes, and however a step's rows are cut into calls: the losses of every ste
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import unittest
@@ -57,6 +58,24 @@ class TrainingWidthsTest(unittest.TestCase):
 
     def test_batches_and_evaluation(self) -> None:
         self.check(*LORA, *BATCHES, "--evaluation-strategy", "steps", "--eval-steps", 2)
+
+    def test_padding_that_counts(self) -> None:
+        data = self.root / "instructions"
+        data.mkdir()
+        rows = [{"instruction": f"Count to {n}.", "output": " ".join(map(str, range(1, n + 1)))} for n in range(1, 13)]
+        (data / "rows.json").write_text(json.dumps(rows))
+
+        def run_once(*flags: object) -> Outcome:
+            output = Path(tempfile.mkdtemp(dir=self.root))
+            train(self.model, self.text, output, "--stage", "sft", "--train-file", data / "rows.json", *STEPS,
+                  "--finetuning-type", "full", *BATCHES, *flags)
+            return Outcome(output)
+
+        without, padded = run_once(), run_once("--router-aux-loss-counts-padding")
+        first, first_padded = without.steps[0], padded.steps[0]
+        self.assertEqual(first["loss"], first_padded["loss"])
+        self.assertNotEqual(first["aux_loss"], first_padded["aux_loss"])
+        self.assertEqual(run_once("--router-aux-loss-counts-padding", "--workers", 3), padded)
 
     def test_any_split_into_calls(self) -> None:
         expected = self.run_once("--workers", 2, *LORA, *ROWS)

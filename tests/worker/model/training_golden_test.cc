@@ -60,14 +60,16 @@ Slots FourSlots(const SafetensorsFile& file) {
   return slots;
 }
 
-Slots BatchSlots(const SafetensorsFile& file) {
-  const auto ids = Read<int32_t>(file, "batch/input_ids");
-  const auto labels = Read<int32_t>(file, "batch/labels");
+// Three rows of 20 tokens, of which the first `lengths` are taken.
+Slots BatchSlots(const SafetensorsFile& file, const std::string& prefix,
+                 const std::vector<int32_t>& lengths) {
+  const auto ids = Read<int32_t>(file, prefix + "input_ids");
+  const auto labels = Read<int32_t>(file, prefix + "labels");
   Slots slots;
   for (int i = 0; i < 3; ++i) {
-    slots.ids.emplace_back(ids.begin() + i * 20, ids.begin() + (i + 1) * 20);
-    slots.labels.emplace_back(labels.begin() + i * 20,
-                              labels.begin() + (i + 1) * 20);
+    const int begin = i * 20, end = begin + lengths.at(i);
+    slots.ids.emplace_back(ids.begin() + begin, ids.begin() + end);
+    slots.labels.emplace_back(labels.begin() + begin, labels.begin() + end);
   }
   for (size_t i = 0; i < 3; ++i) {
     slots.inputs.push_back({{{slots.ids[i], slots.labels[i]}}, {}});
@@ -328,6 +330,22 @@ class TrainingGoldenTest : public ::testing::TestWithParam<std::string> {
   double Golden(const std::string& name) const {
     return Read<float>(*golden_, name).at(0);
   }
+  // Statistics and the mean over labels of the whole batch.
+  void CheckBatch(const SafetensorsFile& golden, const std::string& prefix,
+                  const Slots& slots) const {
+    TrainingPassOptions options;
+    options.reduction = LossReduction::kTokenMean;
+    options.router_loss = {0.02f, 0, false, RouterLossScope::kBatch};
+    const auto loss = Read<float>(golden, prefix + "loss");
+    const auto aux_loss = Read<float>(golden, prefix + "aux_loss");
+    for (const int num_ranks : test::GoldenRanks()) {
+      const PassRun run =
+          RunPass(dir_, config_, num_ranks, slots, options, false);
+      EXPECT_NEAR(run.result.loss, loss.at(0), 1e-5);
+      EXPECT_NEAR(run.result.aux_loss, aux_loss.at(0), 1e-5);
+      CompareGradients(run, golden, prefix + "grad/", config_);
+    }
+  }
 
   std::string dir_;
   std::unique_ptr<SafetensorsFile> golden_;
@@ -347,16 +365,18 @@ TEST_P(TrainingGoldenTest, EveryGradientOfSlotsWithAMeanOfMeans) {
 }
 
 TEST_P(TrainingGoldenTest, BatchStatisticsAndTokenMean) {
-  TrainingPassOptions options;
-  options.reduction = LossReduction::kTokenMean;
-  options.router_loss = {0.02f, 0, false, RouterLossScope::kBatch};
-  for (const int num_ranks : test::GoldenRanks()) {
-    const PassRun run =
-        RunPass(dir_, config_, num_ranks, BatchSlots(*golden_), options, false);
-    EXPECT_NEAR(run.result.loss, Golden("batch/loss"), 1e-5);
-    EXPECT_NEAR(run.result.aux_loss, Golden("batch/aux_loss"), 1e-5);
-    CompareGradients(run, *golden_, "batch/grad/", config_);
-  }
+  CheckBatch(*golden_, "batch/", BatchSlots(*golden_, "batch/", {20, 20, 20}));
+}
+
+// A batch has no padding, so its router losses are those that transformers has
+// of a padded one with an attention mask; with padding in the rows, those that
+// it has without.
+TEST_P(TrainingGoldenTest, RowsWithoutPaddingAreRowsWithMaskedPadding) {
+  const auto golden = SafetensorsFile::Open(dir_ + "/padding.safetensors");
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  const auto lengths = Read<int32_t>(**golden, "lengths");
+  CheckBatch(**golden, "masked/", BatchSlots(**golden, "", lengths));
+  CheckBatch(**golden, "counted/", BatchSlots(**golden, "", {20, 20, 20}));
 }
 
 TEST_P(TrainingGoldenTest, AdaptersOnEveryModule) {
