@@ -26,6 +26,9 @@ namespace {
 constexpr size_t kAlignment = 512;  // what cudaMalloc gives at least
 constexpr size_t kRedZone = 512;    // never given out, between allocations
 constexpr size_t kPage = 4096;
+// Memory is mapped, protected and given back in these: protecting small pages
+// for every operation would take most of a test's time.
+constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int kFreshByte = 0xFF;
 constexpr int kFreedByte = 0xFE;
 constexpr int kPinnedByte = 0xFD;
@@ -36,6 +39,7 @@ char* g_base = nullptr;
 char* g_high = nullptr;  // end of what has been given out
 std::map<const char*, Allocation> g_allocations;
 const Allocation* g_last_found = nullptr;
+std::map<size_t, int> g_live_in_page;  // allocations by huge page of the arena
 std::map<const char*, size_t> g_pinned;
 size_t g_live_bytes = 0;
 size_t g_peak_bytes = 0;
@@ -78,7 +82,10 @@ void InitArena() {
     std::perror("cuda_emu: mapping the arena (see CUDA_EMU_ARENA_GIB)");
     std::abort();
   }
-  g_base = g_high = static_cast<char*>(arena);
+  g_base = g_high = reinterpret_cast<char*>(
+      RoundUp(reinterpret_cast<uintptr_t>(arena), kHugePage));
+  // Where there are none it is only slower.
+  madvise(g_base, GetOptions().arena_bytes - kHugePage, MADV_HUGEPAGE);
   static char alternate_stack[65536];
   stack_t stack{};
   stack.ss_sp = alternate_stack;
@@ -93,8 +100,32 @@ void InitArena() {
 void SetAccess(bool open) {
   if (g_base == nullptr || g_high == g_base) return;
   if (!open && !GetOptions().protect) return;
-  mprotect(g_base, RoundUp(static_cast<size_t>(g_high - g_base), kPage),
+  mprotect(g_base, RoundUp(static_cast<size_t>(g_high - g_base), kHugePage),
            open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+// Calls `use` with each huge page's number and what it has of the allocation.
+template <typename Use>
+void ForPages(char* base, size_t bytes, Use use) {
+  for (char* at = base; at < base + bytes;) {
+    const size_t page = static_cast<size_t>(at - g_base) / kHugePage;
+    char* end = std::min(base + bytes, g_base + (page + 1) * kHugePage);
+    use(page, at, static_cast<size_t>(end - at));
+    at = end;
+  }
+}
+
+// Pages without any live allocation go back to the system; elsewhere a
+// tell-tale pattern stays.
+void Release(char* base, size_t bytes) {
+  ForPages(base, bytes, [](size_t page, char* part, size_t part_bytes) {
+    if (--g_live_in_page[page] > 0) {
+      std::memset(part, kFreedByte, part_bytes);
+      return;
+    }
+    g_live_in_page.erase(page);
+    madvise(g_base + page * kHugePage, kHugePage, MADV_DONTNEED);
+  });
 }
 
 }  // namespace
@@ -114,7 +145,7 @@ void* AllocateDevice(size_t bytes) {
       g_live_bytes + bytes > GetOptions().memory_bytes) {
     return nullptr;
   }
-  if (used + block + 2 * kRedZone + kPage > GetOptions().arena_bytes) {
+  if (used + block + 2 * kRedZone + 2 * kHugePage > GetOptions().arena_bytes) {
     return nullptr;
   }
   char* base = g_high + kRedZone;
@@ -130,6 +161,8 @@ void* AllocateDevice(size_t bytes) {
     __asan_poison_memory_region(base + bytes, block - bytes + kRedZone);
 #endif
   }
+  ForPages(base, bytes,
+           [](size_t page, char*, size_t) { ++g_live_in_page[page]; });
   g_allocations[base] = {base, bytes, true};
   g_live_bytes += bytes;
   g_peak_bytes = std::max(g_peak_bytes, g_live_bytes);
@@ -151,29 +184,10 @@ bool FreeDevice(void* pointer, const char** problem) {
   allocation.live = false;
   g_live_bytes -= allocation.bytes;
   DeviceAccess access;
+  Release(static_cast<char*>(pointer), allocation.bytes);
 #if CUDA_EMU_ASAN
   __asan_poison_memory_region(pointer, allocation.bytes);
 #endif
-  // Whole pages go back to the system; the ragged ends keep a tell-tale
-  // pattern.
-  char* begin = reinterpret_cast<char*>(
-      RoundUp(reinterpret_cast<uintptr_t>(pointer), kPage));
-  char* end = reinterpret_cast<char*>(
-      reinterpret_cast<uintptr_t>(allocation.base + allocation.bytes) / kPage *
-      kPage);
-#if !CUDA_EMU_ASAN
-  if (end > begin) {
-    std::memset(pointer, kFreedByte,
-                static_cast<size_t>(begin - allocation.base));
-    std::memset(end, kFreedByte,
-                static_cast<size_t>(allocation.base + allocation.bytes - end));
-  } else {
-    std::memset(pointer, kFreedByte, allocation.bytes);
-  }
-#endif
-  if (end > begin) {
-    madvise(begin, static_cast<size_t>(end - begin), MADV_DONTNEED);
-  }
   return true;
 }
 
