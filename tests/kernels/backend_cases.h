@@ -30,11 +30,9 @@ struct BackendCase {
   // leave it alone.
   bool poisons_memory = false;
   // An emulated device is slow. Most of the random shapes are so many times
-  // smaller (tests that cannot make them smaller take one in `thinned_shapes`),
-  // and tests that repeat the same work in many ways take one of so many
-  // repetitions.
+  // smaller, and tests that repeat the same work in many ways take one of so
+  // many repetitions.
   int smaller_shapes = 1;
-  int thinned_shapes = 1;
   int thinned_repeats = 1;
 
   // The largest size of something in random shape number `seed`.

@@ -13,20 +13,19 @@
 namespace octet::test {
 namespace {
 
-// Around the sizes of vectors, chunks and pieces.
-int64_t RandomCount(Random& random, uint64_t seed) {
-  if (seed < 2) return static_cast<int64_t>(seed);
-  return random.Integer(1, seed % 4 ? 3000 : 200000);
-}
+class TrainingElementwiseTest : public TrainingTest {
+ protected:
+  // Around the sizes of vectors, chunks and pieces.
+  static int64_t RandomCount(Random& random, uint64_t seed) {
+    if (seed < 2) return static_cast<int64_t>(seed);
+    return Size(random, seed, seed % 4 ? 3000 : 200000);
+  }
+};
 
-class TrainingElementwiseTest : public TrainingTest {};
-
-TEST_P(TrainingElementwiseTest, CastRoundsToNearest) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingElementwiseTest, CastOfRandomShapesRoundsToNearest) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t n = RandomCount(random, seed);
+    shapes.Add(n, {n});
     const DType in = RandomDType(random);
     const DType out = RandomDType(random);
     std::vector<float> x = random.Floats(n, 100.0f);
@@ -38,15 +37,13 @@ TEST_P(TrainingElementwiseTest, CastRoundsToNearest) {
                                 y, device_.stream())
                     .ok());
     EXPECT_EQ(FirstMismatch(device_.Floats(y), RoundTo(out, x)), "");
-  }
+  });
 }
 
-TEST_P(TrainingElementwiseTest, AddScaledIsOneProductAndOneSum) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingElementwiseTest, AddScaledOfRandomShapesIsOneProductAndOneSum) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t n = RandomCount(random, seed);
+    shapes.Add(n, {n});
     const float scale = random.Normal();
     const std::vector<float> x = random.Floats(n);
     const std::vector<float> before = random.Floats(n);
@@ -59,20 +56,19 @@ TEST_P(TrainingElementwiseTest, AddScaledIsOneProductAndOneSum) {
                                      scale, out, device_.stream())
                     .ok());
     EXPECT_EQ(FirstMismatch(device_.Floats(out), expected), "");
-  }
+  });
 }
 
-TEST_P(TrainingElementwiseTest, CopyBlockTouchesNothingElse) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    const int64_t src_cols = random.Integer(1, 300);
-    const int64_t dst_cols = random.Integer(1, 300);
+TEST_P(TrainingElementwiseTest, CopyBlockOfRandomShapesTouchesNothingElse) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
+    const int64_t src_cols = Size(random, seed, 300);
+    const int64_t dst_cols = Size(random, seed, 300);
     const int64_t src_rows = random.Integer(1, 40);
     const int64_t dst_rows = random.Integer(1, 40);
-    const int64_t rows = random.Integer(0, std::min(src_rows, dst_rows));
+    const int64_t rows =
+        std::min({RandomRows(random, seed), src_rows, dst_rows});
     const int64_t cols = random.Integer(0, std::min(src_cols, dst_cols));
+    shapes.Add(rows, {cols, src_cols, dst_cols});
     const MatrixBlock from = {random.Integer(0, src_rows - rows),
                               random.Integer(0, src_cols - cols)};
     const MatrixBlock to = {random.Integer(0, dst_rows - rows),
@@ -94,16 +90,15 @@ TEST_P(TrainingElementwiseTest, CopyBlockTouchesNothingElse) {
       }
     }
     EXPECT_EQ(FirstMismatch(device_.Floats(out), dst), "");
-  }
+  });
 }
 
-TEST_P(TrainingElementwiseTest, DropoutDependsOnSeedRowKeyAndColumn) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingElementwiseTest,
+       DropoutOfRandomShapesDependsOnSeedRowKeyAndColumn) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t cols = random.Integer(1, 500);
+    const int64_t cols = Size(random, seed, 500);
+    shapes.Add(num_rows, {cols});
     const DType in = RandomDType(random);
     const bool accumulate = random.Integer(0, 1) == 1;
     const DType out = accumulate ? DType::kF32 : RandomDType(random);
@@ -138,7 +133,7 @@ TEST_P(TrainingElementwiseTest, DropoutDependsOnSeedRowKeyAndColumn) {
                         .ok());
                 return device.Floats(y);
               });
-  }
+  });
 }
 
 // What is dropped is exactly zero and what is kept is not, whatever p.
@@ -187,12 +182,10 @@ TEST_P(TrainingElementwiseTest, SumOfSquaresByChunks) {
 
 // A few steps: errors of the moments stay below a few roundings, those of the
 // weights below some roundings of a step.
-TEST_P(TrainingElementwiseTest, AdamWMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingElementwiseTest, AdamWOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t n = RandomCount(random, seed);
+    shapes.Add(n, {n});
     AdamWParams params;
     params.learning_rate = 1e-2f;
     params.weight_decay = seed % 3 ? 0.1f : 0.0f;
@@ -231,18 +224,16 @@ TEST_P(TrainingElementwiseTest, AdamWMatchesReference) {
     check(weight_tensor, single_weight, weight);
     check(moments[0], single_moments[0], m);
     check(moments[1], single_moments[1], v);
-  }
+  });
 }
 
-TEST_P(TrainingElementwiseTest, RepackWritesRowsOfAMatrix) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingElementwiseTest, RepackOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const DType dtype = RandomDType(random);
     const int64_t n = random.Integer(1, 150);
-    const int64_t k = random.Integer(1, 200);
-    const int64_t count = random.Integer(0, n);
+    const int64_t k = Size(random, seed, 200);
+    const int64_t count = std::min(RandomRows(random, seed), n);
+    shapes.Add(count, {n, k});
     const int64_t begin = random.Integer(0, n - count);
     auto matrix = *device_.backend().NewPackedMatrix(dtype, n, k);
     const std::vector<float> rows = random.Floats(count * k);
@@ -263,7 +254,7 @@ TEST_P(TrainingElementwiseTest, RepackWritesRowsOfAMatrix) {
     EXPECT_EQ(
         FirstMismatch(dtype == DType::kF32 ? f32 : ToFloats(bf16), expected),
         "");
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Backend, TrainingElementwiseTest,

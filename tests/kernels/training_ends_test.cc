@@ -16,13 +16,11 @@ using testing::HasSubstr;
 
 class TrainingEndsTest : public TrainingTest {};
 
-TEST_P(TrainingEndsTest, CrossEntropyMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingEndsTest, CrossEntropyOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t vocab = random.Integer(1, seed % 4 ? 300 : 5000);
+    const int64_t vocab = Size(random, seed, seed % 4 ? 300 : 5000);
+    shapes.Add(num_rows, {vocab});
     const DType dtype = RandomDType(random);
     const bool wanted = seed % 5 != 4;
     const std::vector<float> logits = random.Floats(num_rows * vocab, 5.0f);
@@ -56,13 +54,13 @@ TEST_P(TrainingEndsTest, CrossEntropyMatchesReference) {
                 run(device, begin, end, &losses);
                 return losses;
               });
-    if (!wanted) continue;
+    if (!wanted) return;
     CheckRows(num_rows, expected.dlogits, ToleranceOf(dtype),
               [&](Device& device, int64_t begin, int64_t end) {
                 std::vector<float> losses;
                 return run(device, begin, end, &losses);
               });
-  }
+  });
 }
 
 // The gradient may take the logits' place.
@@ -116,14 +114,12 @@ TEST_P(TrainingEndsTest, CrossEntropyOfNan) {
 }
 
 // Rows of one id are summed by rising t: the bits of a plain loop.
-TEST_P(TrainingEndsTest, EmbeddingBackwardAddsByRisingRow) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingEndsTest, EmbeddingBackwardOfRandomShapesAddsByRisingRow) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed) * (seed % 3 ? 1 : 5);
-    const int64_t hidden = random.Integer(1, 600);
+    const int64_t hidden = Size(random, seed, 600);
     const int64_t vocab = random.Integer(1, 20);
+    shapes.Add(num_rows, {hidden, vocab});
     const std::vector<float> dx = random.Floats(num_rows * hidden);
     std::vector<float> table = random.Floats(vocab * hidden);
     std::vector<int32_t> ids;
@@ -144,7 +140,7 @@ TEST_P(TrainingEndsTest, EmbeddingBackwardAddsByRisingRow) {
       }
       EXPECT_EQ(FirstMismatch(device->Floats(dtable), expected), "");
     }
-  }
+  });
 }
 
 TEST_P(TrainingEndsTest, IndicesInBackendMemoryAreChecked) {

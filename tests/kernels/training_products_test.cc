@@ -10,18 +10,20 @@
 namespace octet::test {
 namespace {
 
-// Some of E groups with rows, some without.
-std::vector<int64_t> RandomOffsets(Random& random, int64_t num_groups) {
-  std::vector<int64_t> offsets = {0};
-  for (int64_t g = 0; g < num_groups; ++g) {
-    offsets.push_back(offsets.back() +
-                      (random.Integer(0, 2) ? random.Integer(0, 20) : 0));
-  }
-  return offsets;
-}
-
 class TrainingProductsTest : public TrainingTest {
  protected:
+  // Some of E groups with rows, some without; first all without, then one row.
+  static std::vector<int64_t> RandomOffsets(Random& random, uint64_t seed,
+                                            int64_t num_groups) {
+    std::vector<int64_t> offsets = {0};
+    for (int64_t g = 0; g < num_groups; ++g) {
+      int64_t count = random.Integer(0, 2) ? Size(random, seed, 20) : 0;
+      if (seed < 2) count = g == 0 ? static_cast<int64_t>(seed) : 0;
+      offsets.push_back(offsets.back() + count);
+    }
+    return offsets;
+  }
+
   // Matrices [n, k] with known contents.
   struct Weights {
     std::vector<std::vector<float>> values;
@@ -46,19 +48,18 @@ class TrainingProductsTest : public TrainingTest {
   }
 };
 
-TEST_P(TrainingProductsTest, BackwardInputMatchesReferenceInEveryGroup) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingProductsTest, BackwardInputOfRandomShapesInEveryGroup) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const DType dtype = RandomDType(random);
     const bool accumulate = random.Integer(0, 1) == 1;
     const DType out = accumulate ? DType::kF32 : RandomDType(random);
-    const int64_t n = random.Integer(1, 150);
-    const int64_t k = random.Integer(1, 150);
+    const int64_t n = Size(random, seed, 150);
+    const int64_t k = Size(random, seed, 150);
     const int64_t num_groups = random.Integer(1, 5);
-    const std::vector<int64_t> offsets = RandomOffsets(random, num_groups);
+    const std::vector<int64_t> offsets =
+        RandomOffsets(random, seed, num_groups);
     const int64_t num_rows = offsets.back();
+    shapes.Add(num_rows, {n, k, num_groups});
     const std::vector<float> dy = RoundTo(dtype, random.Floats(num_rows * n));
     const std::vector<float> before = random.Floats(num_rows * k);
     const auto new_dx = [&](Device& device, int64_t begin, int64_t end) {
@@ -102,20 +103,19 @@ TEST_P(TrainingProductsTest, BackwardInputMatchesReferenceInEveryGroup) {
     const Difference difference = Compare(ToValues(result), expected);
     EXPECT_TRUE(difference.comparable);
     EXPECT_LE(difference.max_relative, ToleranceOf(out));
-  }
+  });
 }
 
-TEST_P(TrainingProductsTest, GroupedGemmAccumulateMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingProductsTest, GroupedGemmAccumulateOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const DType dtype = RandomDType(random);
-    const int64_t n = random.Integer(1, 150);
-    const int64_t k = random.Integer(1, 150);
+    const int64_t n = Size(random, seed, 150);
+    const int64_t k = Size(random, seed, 150);
     const int64_t num_groups = random.Integer(1, 5);
-    const std::vector<int64_t> offsets = RandomOffsets(random, num_groups);
+    const std::vector<int64_t> offsets =
+        RandomOffsets(random, seed, num_groups);
     const int64_t num_rows = offsets.back();
+    shapes.Add(num_rows, {n, k, num_groups});
     const std::vector<float> x = RoundTo(dtype, random.Floats(num_rows * k));
     const std::vector<float> before = random.Floats(num_rows * n);
     const Weights w = MakeWeights(device_, dtype, num_groups, n, k, seed);
@@ -137,20 +137,18 @@ TEST_P(TrainingProductsTest, GroupedGemmAccumulateMatchesReference) {
         Compare(ToValues(device_.Floats(out)), expected);
     EXPECT_TRUE(difference.comparable);
     EXPECT_LE(difference.max_relative, ToleranceOf(DType::kF32));
-  }
+  });
 }
 
-TEST_P(TrainingProductsTest, BackwardWeightSumsRowsInOneOrder) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingProductsTest, BackwardWeightOfRandomShapesSumsRowsInOneOrder) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const DType dtype = RandomDType(random);
     const bool accumulate = random.Integer(0, 1) == 1;
     const float scale = seed % 2 ? 1.0f : 0.75f;
     const int64_t num_rows = RandomRows(random, seed) * (seed % 3 ? 1 : 4);
-    const int64_t n = random.Integer(1, 150);
-    const int64_t k = random.Integer(1, 150);
+    const int64_t n = Size(random, seed, 150);
+    const int64_t k = Size(random, seed, 150);
+    shapes.Add(num_rows, {n, k});
     const std::vector<float> x = RoundTo(dtype, random.Floats(num_rows * k));
     const std::vector<float> dy = RoundTo(dtype, random.Floats(num_rows * n));
     const std::vector<float> before = random.Floats(n * k);
@@ -174,7 +172,7 @@ TEST_P(TrainingProductsTest, BackwardWeightSumsRowsInOneOrder) {
     EXPECT_TRUE(difference.comparable);
     EXPECT_LE(difference.max_relative, 1e-5);  // up to 160 rows in a row
     EXPECT_EQ(FirstMismatch(results[0], results[1]), "");
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Backend, TrainingProductsTest,

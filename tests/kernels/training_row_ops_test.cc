@@ -13,13 +13,11 @@ namespace {
 
 class TrainingRowOpsTest : public TrainingTest {};
 
-TEST_P(TrainingRowOpsTest, SwiGluMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, SwiGluOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t ffn = random.Integer(1, 300);
+    const int64_t ffn = Size(random, seed, 300);
+    shapes.Add(num_rows, {ffn});
     const DType in = RandomDType(random);
     const DType out = RandomDType(random);
     const std::vector<float> h =
@@ -37,16 +35,14 @@ TEST_P(TrainingRowOpsTest, SwiGluMatchesReference) {
                           .ok());
           return device.Floats(y);
         });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, SwiGluBackwardMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, SwiGluBackwardOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t ffn = random.Integer(1, 300);
+    const int64_t ffn = Size(random, seed, 300);
+    shapes.Add(num_rows, {ffn});
     const DType in = RandomDType(random);
     const DType out = RandomDType(random);
     const DType grad = RandomDType(random);
@@ -69,7 +65,7 @@ TEST_P(TrainingRowOpsTest, SwiGluBackwardMatchesReference) {
                           .ok());
           return device.Floats(dh);
         });
-  }
+  });
 }
 
 // The gradient may take the place of h, as training does it.
@@ -106,13 +102,11 @@ TEST_P(TrainingRowOpsTest, SwiGluOfHugeGates) {
             (std::vector<float>{0, 2, 0, 2, 0, 200, 0, 1e30f}));
 }
 
-TEST_P(TrainingRowOpsTest, RmsNormBackwardAddsToInput) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, RmsNormBackwardOfRandomShapesAddsToInput) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t hidden = random.Integer(1, 600);
+    const int64_t hidden = Size(random, seed, 600);
+    shapes.Add(num_rows, {hidden});
     const std::vector<float> x = random.Floats(num_rows * hidden, 3.0f);
     const std::vector<float> weight = random.Floats(hidden);
     const std::vector<float> dy = random.Floats(num_rows * hidden);
@@ -135,16 +129,15 @@ TEST_P(TrainingRowOpsTest, RmsNormBackwardAddsToInput) {
                                 .ok());
                 return device.Floats(dx);
               });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, RmsNormBackwardWeightSumsRowsInOneOrder) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest,
+       RmsNormBackwardWeightOfRandomShapesSumsRowsInOneOrder) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed) * (seed % 3 ? 1 : 5);
-    const int64_t hidden = random.Integer(1, 600);
+    const int64_t hidden = Size(random, seed, 600);
+    shapes.Add(num_rows, {hidden});
     const bool accumulate = random.Integer(0, 1) == 1;
     const std::vector<float> x = random.Floats(num_rows * hidden, 3.0f);
     const std::vector<float> dy = random.Floats(num_rows * hidden);
@@ -167,17 +160,15 @@ TEST_P(TrainingRowOpsTest, RmsNormBackwardWeightSumsRowsInOneOrder) {
     EXPECT_TRUE(difference.comparable);
     EXPECT_LE(difference.max_relative, 1e-5);  // up to 200 rows in a row
     EXPECT_EQ(FirstMismatch(results[0], results[1]), "");
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, RouterBackwardMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, RouterBackwardOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
     const int64_t num_experts = random.Integer(1, 70);
     const int64_t top_k = random.Integer(1, std::min<int64_t>(num_experts, 9));
+    shapes.Add(num_rows, {num_experts, top_k});
     std::vector<int32_t> ids;
     for (int64_t t = 0; t < num_rows; ++t) {
       const std::vector<int32_t> order =
@@ -206,16 +197,14 @@ TEST_P(TrainingRowOpsTest, RouterBackwardMatchesReference) {
                   .ok());
           return device.Floats(dlogits);
         });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, RouterProbabilitiesMatchReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, RouterProbabilitiesOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
     const int64_t num_experts = random.Integer(1, 70);
+    shapes.Add(num_rows, {num_experts});
     const std::vector<float> logits =
         random.Floats(num_rows * num_experts, 4.0f);
     const Softmaxes softmax = RowSoftmax(ToValues(logits), num_experts);
@@ -247,16 +236,14 @@ TEST_P(TrainingRowOpsTest, RouterProbabilitiesMatchReference) {
           }
           return result;
         });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, RouterLossBackwardAddsToGradient) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, RouterLossBackwardOfRandomShapesAddsToGradient) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
     const int64_t num_experts = random.Integer(1, 70);
+    shapes.Add(num_rows, {num_experts});
     const float z_coef = random.Normal();
     const std::vector<float> logits =
         random.Floats(num_rows * num_experts, 4.0f);
@@ -280,18 +267,16 @@ TEST_P(TrainingRowOpsTest, RouterLossBackwardAddsToGradient) {
                           .ok());
           return device.Floats(dlogits);
         });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, SlotDotsMatchReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, SlotDotsOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t hidden = random.Integer(1, 600);
+    const int64_t hidden = Size(random, seed, 600);
     const int64_t top_k = random.Integer(1, 4);
     const int64_t num_sources = random.Integer(1, 30);
+    shapes.Add(num_rows, {hidden, top_k, num_sources});
     const DType dtype = RandomDType(random);
     const std::vector<float> x = random.Floats(num_rows * hidden);
     const std::vector<float> rows =
@@ -318,16 +303,14 @@ TEST_P(TrainingRowOpsTest, SlotDotsMatchReference) {
                   .ok());
           return device.Floats(dots);
         });
-  }
+  });
 }
 
-TEST_P(TrainingRowOpsTest, ScaleRowsMatchesReference) {
-  for (uint64_t seed = 0; seed < kNumShapes;
-       seed += GetParam().thinned_shapes) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
+TEST_P(TrainingRowOpsTest, ScaleRowsOfRandomShapes) {
+  ForRandomShapes([&](Random& random, uint64_t seed, ShapeCount& shapes) {
     const int64_t num_rows = RandomRows(random, seed);
-    const int64_t hidden = random.Integer(1, 600);
+    const int64_t hidden = Size(random, seed, 600);
+    shapes.Add(num_rows, {hidden});
     const DType in = RandomDType(random);
     const DType out = RandomDType(random);
     const std::vector<float> x = RoundTo(in, random.Floats(num_rows * hidden));
@@ -350,7 +333,7 @@ TEST_P(TrainingRowOpsTest, ScaleRowsMatchesReference) {
                           .ok());
           return device.Floats(y);
         });
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Backend, TrainingRowOpsTest,

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "kernels/training_ops.h"
 #include "tests/kernels/device.h"
+#include "tests/kernels/shape_count.h"
 #include "tests/reference/reference_training_ops.h"
 
 namespace octet::test {
@@ -27,11 +28,6 @@ inline DType RandomDType(Random& random) {
   return random.Integer(0, 1) ? DType::kF32 : DType::kBF16;
 }
 
-// 0 rows first, then 1.
-inline int64_t RandomRows(Random& random, uint64_t seed) {
-  return seed == 0 ? 0 : seed == 1 ? 1 : random.Integer(1, 40);
-}
-
 template <typename T>
 absl::Span<const T> RowsOf(const std::vector<T>& all, int64_t begin,
                            int64_t end, int64_t cols) {
@@ -40,10 +36,33 @@ absl::Span<const T> RowsOf(const std::vector<T>& all, int64_t begin,
 
 class TrainingTest : public testing::TestWithParam<BackendCase> {
  protected:
-  static constexpr uint64_t kNumShapes = 40;
-
   static TrainingBackend& Training(Device& device) {
     return *device.backend().training();
+  }
+
+  static constexpr int kNumShapes = 40;
+
+  // Calls `body` with a generator for each of 30 and more shapes, which it
+  // adds.
+  static void ForRandomShapes(
+      const std::function<void(Random& random, uint64_t seed,
+                               ShapeCount& shapes)>& body) {
+    ShapeCount shapes;
+    const uint64_t num_shapes = GetParam().NumShapes(kNumShapes);
+    for (uint64_t seed = 0; seed < num_shapes; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      body(random, seed, shapes);
+      if (HasFatalFailure()) return;
+    }
+    shapes.Check();
+  }
+  static int64_t Size(Random& random, uint64_t seed, int64_t limit) {
+    return random.Integer(1, GetParam().Largest(limit, seed));
+  }
+  // 0 rows first, then 1.
+  static int64_t RandomRows(Random& random, uint64_t seed) {
+    return seed == 0 ? 0 : seed == 1 ? 1 : Size(random, seed, 40);
   }
 
   // Runs an operation on rows [begin, end) of its inputs.

@@ -66,6 +66,14 @@ TEST_F(CudaBackendTest, UnknownDevicesAreRefused) {
 }
 
 // More than all pinned slots hold; the source is gone when the call returns.
+TEST_F(CudaBackendTest, WeightsInNf4AreRefused) {
+  const absl::Status status =
+      backend_->NewNf4Matrix(DType::kBF16, {64}, 64).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("has no weights in NF4, expected cpu"));
+}
+
 TEST_F(CudaBackendTest, CopiesOfAnySizeLeaveTheSourceFree) {
   for (const size_t count : {0, 1, 65536, 65537, 600001}) {
     std::vector<int32_t> values(count);

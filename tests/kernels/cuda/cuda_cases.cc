@@ -20,7 +20,6 @@ std::vector<BackendCase> BackendCases() {
   cuda.name = "cuda";
   cuda.make = [](int way) {
     CudaBackendOptions options;
-    options.training = true;
     options.attention_blocks = way == 2 ? 1 << 20 : way == 3 ? 1 : 0;
     return NewCudaBackend(options);
   };

@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,107 +16,13 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/ops.h"
 #include "tests/cuda_emulation/include/cuda_emu/control.h"
+#include "tests/kernels/cuda/failing_calls.h"
 #include "tests/reference/host_tensor.h"
 
 namespace octet::test {
 namespace {
 
 using testing::HasSubstr;
-
-using Bytes = std::vector<std::byte>;
-
-// A backend, a stream, and memory for one run of one operation.
-class Attempt {
- public:
-  explicit Attempt(const CudaBackendOptions& options)
-      : backend_(NewCudaBackend(options).value()),
-        stream_(backend_->NewStream().value()) {}
-
-  Backend& backend() { return *backend_; }
-  Stream& stream() { return *stream_; }
-
-  absl::StatusOr<Tensor> New(DType dtype, std::initializer_list<int64_t> dims) {
-    const Tensor shape(nullptr, dtype, dims);
-    OCTET_ASSIGN_OR_RETURN(buffers_.emplace_back(),
-                           backend_->Allocate(shape.num_bytes()));
-    OCTET_RETURN_IF_ERROR(
-        backend_->Zero(buffers_.back()->data(), shape.num_bytes(), *stream_));
-    return Tensor(buffers_.back()->data(), dtype, dims);
-  }
-  template <typename T>
-  absl::StatusOr<Tensor> Upload(DType dtype, const std::vector<T>& values,
-                                std::initializer_list<int64_t> dims) {
-    OCTET_ASSIGN_OR_RETURN(const Tensor tensor, New(dtype, dims));
-    OCTET_RETURN_IF_ERROR(backend_->CopyToDevice(tensor.data(), values.data(),
-                                                 tensor.num_bytes(), *stream_));
-    return tensor;
-  }
-  absl::StatusOr<Tensor> RandomTensor(DType dtype,
-                                      std::initializer_list<int64_t> dims) {
-    const std::vector<float> values = Random(3).Floats(
-        static_cast<size_t>(Tensor(nullptr, dtype, dims).num_elements()));
-    return dtype == DType::kF32 ? Upload(dtype, values, dims)
-                                : Upload(dtype, ToBF16(values), dims);
-  }
-  absl::StatusOr<PackedMatrix*> RandomMatrix(DType dtype, int64_t n,
-                                             int64_t k) {
-    const std::vector<float> values = Random(4).Floats(n * k);
-    OCTET_ASSIGN_OR_RETURN(matrices_.emplace_back(),
-                           backend_->NewPackedMatrix(dtype, n, k));
-    OCTET_RETURN_IF_ERROR(backend_->PackRows(
-        *matrices_.back(), 0, ConstTensor(values.data(), DType::kF32, {n, k})));
-    return matrices_.back().get();
-  }
-  absl::StatusOr<Bytes> Download(ConstTensor tensor) {
-    Bytes bytes(tensor.num_bytes());
-    OCTET_RETURN_IF_ERROR(backend_->CopyToHost(bytes.data(), tensor.data(),
-                                               bytes.size(), *stream_));
-    OCTET_RETURN_IF_ERROR(backend_->Synchronize(*stream_));
-    return bytes;
-  }
-
- private:
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
-  std::vector<std::unique_ptr<Buffer>> buffers_;
-  std::vector<std::unique_ptr<PackedMatrix>> matrices_;
-};
-
-using Work = std::function<absl::StatusOr<Bytes>(Attempt&)>;
-
-// What a status says of a failed call; launches are named by their operation.
-std::string NameOf(const std::string& call) {
-  return call == "launch" ? "launch of" : call;
-}
-
-void ExpectEveryFailureIsSaid(const Work& work,
-                              const CudaBackendOptions& options = {}) {
-  const size_t live = cuda_emu::LiveAllocations();
-  Bytes expected;
-  {
-    Attempt run(options);
-    const auto result = work(run);
-    ASSERT_TRUE(result.ok()) << result.status();
-    expected = *result;
-  }
-  int call = 1;
-  for (;; ++call) {
-    Attempt run(options);
-    cuda_emu::FailCall(call);
-    const auto result = work(run);
-    const std::string failed = cuda_emu::FailedCall();
-    cuda_emu::FailCall(0);
-    if (failed.empty()) break;  // there are no more calls
-    ASSERT_FALSE(result.ok()) << "call " << call << ", " << failed;
-    EXPECT_THAT(std::string(result.status().message()),
-                HasSubstr(NameOf(failed)));
-    const auto again = work(run);
-    ASSERT_TRUE(again.ok()) << again.status();
-    EXPECT_EQ(*again, expected) << "after call " << call << ", " << failed;
-  }
-  EXPECT_GT(call, 3);
-  EXPECT_EQ(cuda_emu::LiveAllocations(), live);
-}
 
 TEST(CudaFaultsTest, RowOperations) {
   ExpectEveryFailureIsSaid([](Attempt& run) -> absl::StatusOr<Bytes> {
