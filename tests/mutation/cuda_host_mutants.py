@@ -12,6 +12,8 @@ ROW_OPS = "kernels_cuda_row_ops_test_plain_random_random"
 NCCL_2 = "nccl_communicator_test_plain_seq_lazy_n2"
 NCCL_4 = "nccl_communicator_test_plain_seq_lazy_n4"
 NCCL_FAILURES = "nccl_failure_test"
+TRAINING_ELEMENTWISE = "kernels_cuda_training_elementwise_test_plain_seq_lazy"
+TRAINING_ATTENTION = "kernels_cuda_training_attention_test_plain_random_random"
 GPU = "cuda_rank_test_plain_seq_lazy_n4"
 MOE = "nccl_moe_layer_test_(plain_seq_random|checked_seq_random)_n2"
 
@@ -64,6 +66,16 @@ BACKEND_MUTANTS = [
            "cuBLASLt gets an address it was not chosen for", DENSE, "*OddAddresses*"),
     Mutant("cache_head_dim", "kernels/cuda/cuda_objects.h", "cache.head_dim > kAttentionMaxHeadDim || cache.head_dim % 2 != 0",
            "cache.head_dim > kAttentionMaxHeadDim", "odd head sizes reach the kernels", BACKEND, "*LimitsOfAttention*"),
+]
+
+TRAINING_MUTANTS = [
+    Mutant("training_repack_row", "kernels/cuda/cuda_training.cc", "row_begin * packed.ld() *", "row_begin * packed.k() *",
+           "rows are written where they would lie without padding", TRAINING_ELEMENTWISE, "*Repack*"),
+    Mutant("training_attention_scratch", "kernels/cuda/cuda_training.cc", "on->Scratch(q.dim(0) * group * cache.num_kv_heads",
+           "on->Scratch(q.dim(0) * cache.num_kv_heads", "room for one query of each group only",
+           "kernels_cuda_training_attention_test_checked_random_random", "*BackwardOfRandomShapes*"),
+    Mutant("training_plan_tables", "kernels/cuda/attention_backward_plan.cc", "static_cast<int64_t>(blocks_.size()),", "int64_t{0},",
+           "every sequence has the first one's blocks", TRAINING_ATTENTION, "*SequencesInOneCall*"),
 ]
 
 NCCL_MUTANTS = [
@@ -130,4 +142,4 @@ MOE_MUTANTS = [
            "every chunk takes the first one's tokens", MOE, "*f32"),
 ]
 
-MUTANTS = BACKEND_MUTANTS + NCCL_MUTANTS + MOE_MUTANTS
+MUTANTS = BACKEND_MUTANTS + TRAINING_MUTANTS + NCCL_MUTANTS + MOE_MUTANTS

@@ -12,6 +12,13 @@ ROW_OPS_ASAN = "kernels_cuda_row_ops_test_asan_seq_lazy"
 ROW_OPS_CHECKED = "kernels_cuda_row_ops_test_checked_random_random"
 SAMPLING = "kernels_cuda_sampling_test_plain_seq_lazy"
 SAMPLING_CHECKED = "kernels_cuda_sampling_test_checked_random_random"
+TRAINING_PRODUCTS = "kernels_cuda_training_products_test_plain_seq_lazy"
+TRAINING_PRODUCTS_CHECKED = "kernels_cuda_training_products_test_checked_seq_lazy"
+TRAINING_ATTENTION = "kernels_cuda_training_attention_test_plain_random_random"
+TRAINING_ATTENTION_CHECKED = "kernels_cuda_training_attention_test_checked_random_random"
+TRAINING_ROWS_CHECKED = "kernels_cuda_training_row_ops_test_checked_random_random"
+TRAINING_ENDS = "kernels_cuda_training_ends_test_plain_random_random"
+TRAINING_ENDS_CHECKED = "kernels_cuda_training_ends_test_checked_random_random"
 
 RANDOM_SHAPES = "*RandomShapesMatchTheReference*"
 GROUPS = "*GroupsMatchTheReference*"
@@ -136,4 +143,25 @@ SAMPLING_MUTANTS = [
            "a token that came twice is penalised once", SAMPLING),
 ]
 
-MUTANTS = GEMM_MUTANTS + ATTENTION_MUTANTS + ROW_MUTANTS + SAMPLING_MUTANTS
+TRAINING_MUTANTS = [
+    Mutant("training_gemm_barrier", "kernels/cuda/gemm_backward.cu", "      }\n    }\n    __syncthreads();\n  }\n", "      }\n    }\n  }\n",
+           "the next tiles are loaded over tiles in use", f"{TRAINING_PRODUCTS}|{TRAINING_PRODUCTS_CHECKED}"),
+    Mutant("training_gemm_depth", "kernels/cuda/gemm_backward.cu", "if (col >= args.num_cols || r >= args.depth) return 0.0f;",
+           "if (col >= args.num_cols || r > args.depth) return 0.0f;", "reads the row after the last", TRAINING_PRODUCTS_CHECKED),
+    Mutant("training_attention_window", "kernels/cuda/attention_backward.cu", "< num_rows ? key + args.window\n",
+           "< num_rows ? key + args.window + 1\n", "keys have a gradient from a query that does not see them", TRAINING_ATTENTION,
+           "*BackwardOfRandomShapes*"),
+    Mutant("training_attention_delta", "kernels/cuda/attention_backward.cu", "    if (there) delta = fmaf(gradient,",
+           "    if (d == lane) delta = fmaf(gradient,", "rowsum(dout out) is of the first columns", TRAINING_ATTENTION, "*BackwardOfRandomShapes*"),
+    Mutant("training_attention_weights", "kernels/cuda/attention_backward.cu",
+           "    __syncwarp();\n    AddRows(shared.first, shared.weights, WithinTile(first_key",
+           "    AddRows(shared.first, shared.weights, WithinTile(first_key", "a warp's weights are read before they are written",
+           f"{TRAINING_ATTENTION}|{TRAINING_ATTENTION_CHECKED}", "*BackwardOfRandomShapes*"),
+    Mutant("training_cross_entropy_barrier", "kernels/cuda/cross_entropy.cu",
+           "  __syncthreads();  // the gradient may lie where the target's logit does\n", "", "the gradient is written over a logit that is still read",
+           f"{TRAINING_ENDS}|{TRAINING_ENDS_CHECKED}", "*InPlace*"),
+    Mutant("training_block_sum_barrier", "kernels/cuda/elements.cuh", "  const T total = shared[0];\n  __syncthreads();\n",
+           "  const T total = shared[0];\n", "the next sum's values are written over this one's", TRAINING_ROWS_CHECKED, "*RmsNorm*"),
+]
+
+MUTANTS = GEMM_MUTANTS + ATTENTION_MUTANTS + ROW_MUTANTS + SAMPLING_MUTANTS + TRAINING_MUTANTS
