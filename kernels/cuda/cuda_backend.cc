@@ -54,12 +54,9 @@ class CudaBackend : public Backend {
         gemm_(gemm),
         dense_gemm_(std::move(dense_gemm)),
         staging_(std::move(staging)),
-        has_training_(options.training),
         training_(device_.index, gemm_, rope_tables_) {}
 
-  TrainingBackend* training() override {
-    return has_training_ ? &training_ : nullptr;
-  }
+  TrainingBackend* training() override { return &training_; }
 
   std::string Description() const override {
     return absl::StrCat(
@@ -191,7 +188,6 @@ class CudaBackend : public Backend {
   const std::unique_ptr<cuda::DenseGemm> dense_gemm_;
   const std::unique_ptr<cuda::StagingBuffers> staging_;
   cuda::RopeTables rope_tables_;
-  const bool has_training_;
   cuda::CudaTraining training_;
 };
 

@@ -24,10 +24,6 @@ struct CudaBackendOptions {
   // (dense_gemm.h finds that out at a shape's first product, which then takes
   // longer); otherwise, and when false, by the project's own kernel.
   bool cublas = true;
-  // Whether training() is there. Its operations agree with their references on
-  // one emulated GPU; training over NCCL has not been tried, so it is asked
-  // for.
-  bool training = false;
 };
 
 // FAILED_PRECONDITION without a driver, or without a GPU of compute capability

@@ -27,8 +27,9 @@ def golden_tokens(case: str, name: str) -> list[int]:
 
 
 class CudaGroupTest(unittest.TestCase):
-    def start_coordinator(self, case: str) -> None:
-        self.model = GOLDEN / case
+    def start_coordinator(self, model: str | Path) -> None:
+        """`model`: a directory, or the name of a golden checkpoint."""
+        self.model = GOLDEN / model
         self.coordinator = Process(OCTET, "coordinator", "--model", self.model, "--listen", "127.0.0.1:0")
         self.addCleanup(self.coordinator.stop)
         self.address = self.coordinator.wait_for(r"listening on (\S+)").group(1)

@@ -1,7 +1,5 @@
 #include "tests/worker/nn/recording_sink.h"
 
-#include <memory>
-
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "kernels/training_ops.h"
@@ -17,15 +15,14 @@ std::string NameOf(const WeightId& id) {
 absl::Status RecordingSink::Add(
     const WeightId& id, int64_t slot, int64_t rows, int64_t cols,
     const std::function<absl::Status(Tensor)>& compute, Stream& stream) {
-  OCTET_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> memory,
-                         backend_->Allocate(rows * cols * sizeof(float)));
+  OCTET_ASSIGN_OR_RETURN(const Tensor gradient,
+                         gradient_.Get(DType::kF32, {rows, cols}, stream));
   OCTET_RETURN_IF_ERROR(
-      backend_->Zero(memory->data(), rows * cols * sizeof(float), stream));
-  OCTET_RETURN_IF_ERROR(
-      compute(Tensor(memory->data(), DType::kF32, {rows, cols})));
+      backend_->Zero(gradient.data(), gradient.num_bytes(), stream));
+  OCTET_RETURN_IF_ERROR(compute(gradient));
   std::vector<float> values(rows * cols);
   OCTET_RETURN_IF_ERROR(backend_->CopyToHost(
-      values.data(), memory->data(), values.size() * sizeof(float), stream));
+      values.data(), gradient.data(), gradient.num_bytes(), stream));
   OCTET_RETURN_IF_ERROR(backend_->Synchronize(stream));
   std::vector<float>& sum = gradients_[{NameOf(id), slot}];
   sum.resize(values.size());

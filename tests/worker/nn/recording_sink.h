@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "kernels/backend.h"
 #include "worker/nn/gradient_sink.h"
+#include "worker/nn/scratch.h"
 
 namespace octet::test {
 
@@ -28,7 +29,8 @@ class RecordingSink : public GradientSink {
                 std::function<bool(const WeightId&)> wants)
       : backend_(backend),
         embedding_shape_(std::move(embedding_shape)),
-        wants_(std::move(wants)) {}
+        wants_(std::move(wants)),
+        gradient_(backend) {}
 
   bool Wants(const WeightId& id) const override { return wants_(id); }
   absl::Status AddProduct(const WeightId& id, ConstTensor x, ConstTensor dy,
@@ -52,6 +54,7 @@ class RecordingSink : public GradientSink {
   Backend* backend_;
   const std::vector<int64_t> embedding_shape_;  // V, H
   const std::function<bool(const WeightId&)> wants_;
+  Scratch gradient_;
   SlotGradients gradients_;
 };
 

@@ -33,7 +33,9 @@ absl::StatusOr<std::unique_ptr<RunRank>> RunRank::New(
   rank->environment.checkpoint_dir = options.checkpoint;
   rank->environment.memory = options.memory;
   OCTET_ASSIGN_OR_RETURN(rank->config, LoadModelConfig(options.checkpoint));
-  OCTET_ASSIGN_OR_RETURN(rank->backend, NewCpuBackend({}));
+  OCTET_ASSIGN_OR_RETURN(rank->backend, options.new_backend
+                                            ? options.new_backend()
+                                            : NewCpuBackend({}));
   OCTET_ASSIGN_OR_RETURN(
       rank->placement,
       Placement::Parse(options.placement, rank->config.num_experts,

@@ -3,6 +3,7 @@
 #define OCTET_TESTS_WORKER_TRAIN_RUN_RANK_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,8 @@
 namespace octet::test {
 
 struct RunRankOptions {
+  // Empty: the CPU backend.
+  std::function<absl::StatusOr<std::unique_ptr<Backend>>()> new_backend;
   std::string checkpoint;  // directory
   std::string placement;   // empty: the default
   std::optional<DType> dtype;
