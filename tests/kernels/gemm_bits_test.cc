@@ -103,6 +103,29 @@ TEST_P(GemmBitsTest, NumberOfThreadsChangesNothing) {
   }
 }
 
+// A so large that chunks take each other's places while threads multiply.
+TEST_P(GemmBitsTest, ChunksThatTakeTurnsEqualRowsAlone) {
+  for (DType dtype : kComputeDtypes) {
+    const Matrix x = Matrix::Random(dtype, 1280, 2000, 1);
+    const auto w = Matrix::Random(dtype, 33, 2000, 2).Pack();
+    std::vector<int64_t> row_offsets = {0};
+    while (row_offsets.back() < 1280) {
+      row_offsets.push_back(row_offsets.back() + 160);
+    }
+    const std::vector<const PackedMatrix*> same(row_offsets.size() - 1,
+                                                w.get());
+    const auto one = RowsOf(Grouped(x.View(), same, row_offsets, false, 1));
+    for (int64_t r = 0; r < 1280; r += 97) {
+      ASSERT_EQ(one[r],
+                RowsOf(Grouped(x.ViewOf(r, 1), {w.get()}, {0, 1}, false))[0]);
+    }
+    for (int threads : {2, 7}) {
+      EXPECT_EQ(RowsOf(Grouped(x.View(), same, row_offsets, false, threads)),
+                one);
+    }
+  }
+}
+
 TEST_P(GemmBitsTest, GroupsEqualPlainAndSplitGroups) {
   for (DType dtype : kComputeDtypes) {
     const Matrix x = Matrix::Random(dtype, 40, 150, 1);
