@@ -202,8 +202,11 @@ void RequestEngine::ExpireDeadlines(absl::Time now) {
   }
 }
 
-absl::Time RequestEngine::next_deadline() const {
+absl::Time RequestEngine::next_wake_up() const {
   absl::Time earliest = absl::InfiniteFuture();
+  if (connected() && !in_flight_.has_value()) {
+    earliest = training_.next_save_check();
+  }
   for (const auto& [key, request] : requests_) {
     earliest = std::min(earliest, request->deadline());
   }
@@ -215,6 +218,9 @@ std::optional<v1::Plan> RequestEngine::NextPlan(absl::Time now) {
   InFlight next;
   if (!stats_waiting_.empty()) {
     next.plan.mutable_collect_expert_stats();
+  } else if (std::optional<v1::TrainPlan> check =
+                 training_.TakeSaveCheck(now)) {
+    *next.plan.mutable_train() = *std::move(check);
   } else {
     // Training calls and forward steps take turns.
     const bool planned = trained_last_

@@ -83,8 +83,9 @@ class RequestEngine {
   bool idle() const {
     return requests_.empty() && training_.idle() && !in_flight_.has_value();
   }
-  // Infinite when no request has a deadline.
-  absl::Time next_deadline() const;
+  // When there is something to do though nothing happened: a request's
+  // deadline, or a question to the group. May be infinite.
+  absl::Time next_wake_up() const;
   // When the step in flight was sent; infinite when there is none, and for a
   // training call, which takes as long as its batch is large.
   absl::Time in_flight_since() const {

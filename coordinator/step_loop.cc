@@ -243,7 +243,7 @@ bool StepLoop::TryEnd() {
 }
 
 absl::Time StepLoop::NextWakeUp() const {
-  absl::Time wake_up = engine_.next_deadline();
+  absl::Time wake_up = engine_.next_wake_up();
   if (serving_) {
     wake_up =
         std::min(wake_up, engine_.in_flight_since() + options_.stall_after);

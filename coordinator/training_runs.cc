@@ -52,6 +52,7 @@ RunCall Describe(const v1::TrainPlan& call) {
     case Kind::kExportWeights:
       return {call.export_weights().run_id(), 0, false};
     case Kind::kCreateRun:
+    case Kind::kCheckSave:
     case Kind::CALL_NOT_SET:
       break;
   }
@@ -76,6 +77,7 @@ Response ExpectedResponse(Kind kind) {
       return Response::kLoadState;
     case Kind::kExportWeights:
       return Response::kExportWeights;
+    case Kind::kCheckSave:
     case Kind::CALL_NOT_SET:
       break;
   }
@@ -85,6 +87,19 @@ Response ExpectedResponse(Kind kind) {
 bool ChangesWeights(const v1::TrainPlan& call, const v1::TrainResult& result) {
   return call.has_create_run() || call.has_load_state() ||
          (call.has_optim_step() && !result.optim_step().skipped());
+}
+
+void TakeSave(const v1::TrainResult& result, v1::Run* run) {
+  if (!result.has_save()) return;
+  *run->mutable_last_save() = result.save();
+  if (result.save().stage() == v1::SAVE_STAGE_COMPLETE) {
+    run->set_last_state_path(result.save().path());
+  }
+}
+
+bool IsBeingSaved(const v1::Run& run) {
+  return run.state() == v1::RUN_STATE_OPEN &&
+         run.last_save().stage() == v1::SAVE_STAGE_WRITING;
 }
 
 }  // namespace
@@ -254,12 +269,34 @@ void TrainingRuns::SubmitCreate(v1::TrainPlan call, Done done) {
 }
 
 std::optional<v1::TrainPlan> TrainingRuns::TakeNext() {
-  if (in_flight_ || queue_.empty()) return std::nullopt;
+  if (in_flight_ || checking_ || queue_.empty()) return std::nullopt;
   in_flight_ = true;
   return queue_.front().plan;
 }
 
+bool TrainingRuns::IsSaving() const {
+  return std::any_of(runs_.begin(), runs_.end(), [](const auto& entry) {
+    return IsBeingSaved(entry.second.run);
+  });
+}
+
+std::optional<v1::TrainPlan> TrainingRuns::TakeSaveCheck(absl::Time now) {
+  if (in_flight_ || checking_ || now < next_save_check()) return std::nullopt;
+  checking_ = true;
+  next_check_ = now + kSaveCheckInterval;
+  v1::TrainPlan check;
+  check.mutable_check_save();
+  return check;
+}
+
 absl::StatusOr<bool> TrainingRuns::HandleResult(const v1::TrainResult& result) {
+  if (checking_) {
+    checking_ = false;
+    for (auto& [id, record] : runs_) {
+      if (IsBeingSaved(record.run)) TakeSave(result, &record.run);
+    }
+    return false;
+  }
   const Response expected = ExpectedResponse(queue_.front().plan.call_case());
   if (result.code() == 0 && result.response_case() != expected) {
     return absl::InternalError(
@@ -269,6 +306,8 @@ absl::StatusOr<bool> TrainingRuns::HandleResult(const v1::TrainResult& result) {
   Call call = std::move(queue_.front());
   queue_.pop_front();
   in_flight_ = false;
+  const auto run = runs_.find(call.run_id);
+  if (run != runs_.end()) TakeSave(result, &run->second.run);
   if (result.code() != 0) {
     Refuse(call, absl::Status(static_cast<absl::StatusCode>(result.code()),
                               result.message()));
@@ -322,9 +361,6 @@ void TrainingRuns::Succeed(Call& call, const v1::TrainResult& result) {
     case Kind::kZeroGrad:
       record.run.set_pending_slots(0);
       break;
-    case Kind::kSaveState:
-      record.run.set_last_state_path(call.plan.save_state().path());
-      break;
     case Kind::kLoadState:
       record.run.set_optimizer_steps(result.load_state().optimizer_steps());
       record.run.set_pending_slots(0);
@@ -344,11 +380,18 @@ void TrainingRuns::Succeed(Call& call, const v1::TrainResult& result) {
 void TrainingRuns::LoseGroup(const absl::Status& status) {
   for (auto& [id, record] : runs_) {
     if (record.run.state() == v1::RUN_STATE_OPEN) {
+      if (IsBeingSaved(record.run)) {
+        v1::StateSave& save = *record.run.mutable_last_save();
+        save.set_stage(v1::SAVE_STAGE_FAILED);
+        save.set_error(absl::StrCat(
+            save.path(), ": the worker group ended while it was written: ",
+            status.message()));
+      }
       record.run.set_state(v1::RUN_STATE_LOST);
       record.answers.clear();
     }
   }
-  in_flight_ = false;
+  in_flight_ = checking_ = false;
   for (Call& call : std::exchange(queue_, {})) {
     for (const Done& done : call.done) done(status);
   }

@@ -75,17 +75,17 @@ void PrintMemoryPlan(const v1::Run& run) {
   std::printf(
       "run %s: %lld of %lld parameters are trained\n"
       "memory plan, MiB      weights  adapters  gradients  optimizer  "
-      "activations  kv cache  available\n",
+      "activations  save copy  kv cache  available\n",
       run.run_id().c_str(), static_cast<long long>(run.trainable_parameters()),
       static_cast<long long>(run.total_parameters()));
   for (const v1::RankMemoryPlan& rank : run.memory()) {
     std::printf(
-        "  rank %-4d           %9.1f %9.1f  %9.1f  %9.1f  %11.1f %9.1f  "
-        "%9.0f\n",
+        "  rank %-4d           %9.1f %9.1f  %9.1f  %9.1f  %11.1f  %9.1f "
+        "%9.1f  %9.0f\n",
         rank.rank(), rank.weight_bytes() / kMiB, rank.adapter_bytes() / kMiB,
         rank.gradient_bytes() / kMiB, rank.optimizer_bytes() / kMiB,
-        rank.activation_bytes() / kMiB, rank.kv_cache_bytes() / kMiB,
-        rank.available_bytes() / kMiB);
+        rank.activation_bytes() / kMiB, rank.snapshot_bytes() / kMiB,
+        rank.kv_cache_bytes() / kMiB, rank.available_bytes() / kMiB);
   }
   std::fflush(stdout);
 }

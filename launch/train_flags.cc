@@ -138,6 +138,9 @@ void AddReportFlags(TrainFlags& f, Flags& flags) {
             "steps between checkpoints; 0: only at the end", {.min = 0});
   flags.Add("save-total-limit", &f.save_total_limit,
             "checkpoints that are kept; 0: all", {.min = 0});
+  flags.Add("background-saves", &f.background_saves,
+            "write checkpoints while the next steps run, but for the last one "
+            "(default; =false: wait)");
   flags.AddChoice("evaluation-strategy", &f.evaluation_strategy,
                   {"no", "steps"}, "evaluation during training");
   flags.Add("eval-on-start", &f.eval_on_start,
@@ -311,6 +314,7 @@ absl::StatusOr<TrainJobOptions> TrainFlags::ToJobOptions(int num_layers,
   job.logging_first_step = logging_first_step;
   job.save_steps = save_steps;
   job.save_total_limit = save_total_limit;
+  job.background_saves = background_saves;
   job.eval_on_start = eval_on_start;
   if (evaluation_strategy == "steps") {
     job.eval_steps = eval_steps > 0 ? eval_steps : logging_steps;

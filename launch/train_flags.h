@@ -62,6 +62,7 @@ struct TrainFlags {
 
   // Reports.
   int logging_steps = 500, save_total_limit = 0;
+  bool background_saves = true;
   int64_t save_steps = 500, eval_steps = 0;
   std::string evaluation_strategy = "no";
   bool logging_first_step = false, eval_on_start = false;

@@ -65,6 +65,10 @@ void WorkerFlags::ForEach(Self& self, Visit visit) {
   visit("max-step-tokens", &self.max_step_tokens,
         "tokens that a rank computes in one step at most",
         Range{.min = 1, .max = 1 << 20});
+  visit("save-kib-per-second", &self.save_kib_per_second,
+        "how fast a rank writes a training state in the background, to leave "
+        "the disk to others; 0 = no limit",
+        Range{.min = 0, .max = 1 << 30});
   visit("connect-timeout", &self.connect_timeout,
         "how long to look for the coordinator", Range{});
   visit("load-timeout", &self.load_timeout,
@@ -131,6 +135,7 @@ absl::StatusOr<WorkerOptions> WorkerFlags::ToOptions(
   options.kv_blocks = kv_blocks;
   options.kv_block_tokens = kv_block_tokens;
   options.max_step_tokens = max_step_tokens;
+  options.save_bytes_per_second = save_kib_per_second << 10;
   options.connect_timeout = connect_timeout;
   options.load_timeout = load_timeout;
   return options;

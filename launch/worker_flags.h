@@ -26,6 +26,7 @@ struct WorkerFlags {
   int64_t kv_blocks = 0;
   int kv_block_tokens = 16;
   int64_t max_step_tokens = 512;
+  int64_t save_kib_per_second = 0;
   absl::Duration connect_timeout = absl::Minutes(2);
   absl::Duration load_timeout = absl::Minutes(30);
   absl::Duration collective_timeout = absl::Seconds(30);

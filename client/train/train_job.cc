@@ -58,10 +58,11 @@ absl::StatusOr<TrainOutcome> TrainJob::Run() {
     if (options_.eval_steps > 0 && step_ % options_.eval_steps == 0 && !last) {
       OCTET_RETURN_IF_ERROR(Evaluate().status());
     }
-    if (options_.save_steps > 0 && step_ % options_.save_steps == 0) {
-      OCTET_RETURN_IF_ERROR(SaveCheckpoint());
-    }
     outcome.stopped = !last && observer_.stop && observer_.stop();
+    OCTET_RETURN_IF_ERROR(FollowSave());
+    if (options_.save_steps > 0 && step_ % options_.save_steps == 0) {
+      OCTET_RETURN_IF_ERROR(SaveCheckpoint(!last && !outcome.stopped));
+    }
   }
   const int64_t own_steps = step_ - start_step_;
   outcome.steps = step_;
@@ -69,12 +70,37 @@ absl::StatusOr<TrainOutcome> TrainJob::Run() {
       own_steps > 0 ? loss_sum_ / static_cast<double>(own_steps) : 0;
   if (outcome.stopped) {
     OCTET_RETURN_IF_ERROR(Log(true));
-    if (saved_step_ != step_) OCTET_RETURN_IF_ERROR(SaveCheckpoint());
+    if (saved_step_ != step_) OCTET_RETURN_IF_ERROR(SaveCheckpoint(false));
     return outcome;
   }
   OCTET_RETURN_IF_ERROR(Finish());
   outcome.eval_loss = eval_loss_;
   return outcome;
+}
+
+// With room for saves in the background when there is any: that is said.
+absl::StatusOr<v1::Run> TrainJob::CreateRun() {
+  v1::CreateRunRequest request = options_.run;
+  const bool single = options_.train_batch_size == 1;
+  request.set_reduction(single ? v1::LOSS_REDUCTION_SLOT_MEAN
+                               : v1::LOSS_REDUCTION_TOKEN_MEAN);
+  request.mutable_router_loss()->set_scope(
+      single ? v1::ROUTER_LOSS_SCOPE_SLOT : v1::ROUTER_LOSS_SCOPE_BATCH);
+  request.set_background_saves(options_.background_saves &&
+                               options_.save_steps > 0 &&
+                               options_.save_steps < counts_.total_steps);
+  absl::StatusOr<v1::Run> run = client_.CreateRun(request);
+  if (!request.background_saves() || !absl::IsResourceExhausted(run.status())) {
+    return run;
+  }
+  const absl::Status refusal = run.status();
+  request.set_background_saves(false);
+  run = client_.CreateRun(request);
+  if (run.ok() && observer_.on_note) {
+    observer_.on_note(absl::StrCat("steps wait while a checkpoint is written: ",
+                                   refusal.message()));
+  }
+  return run;
 }
 
 absl::Status TrainJob::Begin() {
@@ -92,13 +118,7 @@ absl::Status TrainJob::Begin() {
   schedule_ = {options_.schedule, options_.adamw.learning_rate(),
                counts_.warmup_steps, counts_.total_steps};
 
-  v1::CreateRunRequest request = options_.run;
-  const bool single = options_.train_batch_size == 1;
-  request.set_reduction(single ? v1::LOSS_REDUCTION_SLOT_MEAN
-                               : v1::LOSS_REDUCTION_TOKEN_MEAN);
-  request.mutable_router_loss()->set_scope(
-      single ? v1::ROUTER_LOSS_SCOPE_SLOT : v1::ROUTER_LOSS_SCOPE_BATCH);
-  OCTET_ASSIGN_OR_RETURN(run_, client_.CreateRun(request));
+  OCTET_ASSIGN_OR_RETURN(run_, CreateRun());
   if (observer_.on_run) observer_.on_run(run_);
   if (!options_.resume_from.empty()) {
     OCTET_RETURN_IF_ERROR(LoadCheckpoint());

@@ -10,7 +10,9 @@
 // output_dir must be the same directory for this process and for the ranks. A
 // checkpoint counts when its state/manifest.json is there, which is written
 // last; a run that was killed goes on from the newest one, with the same data
-// and, to the bit, the same numbers.
+// and, to the bit, the same numbers. All but the last one are written while the
+// next steps run (background_saves); an older one goes when a newer one is
+// complete.
 //
 // What a step is. A microbatch is `train_batch_size` rows; a step is
 // `accumulation` of them, whatever the number of ranks, which share them out.
@@ -57,9 +59,10 @@ struct TrainJobOptions {
                                 // step than this go in several calls
   int logging_steps = 500;
   bool logging_first_step = false;
-  int64_t save_steps = 500;  // 0: only at the end and when stopped
-  int save_total_limit = 0;  // checkpoints kept; 0: all
-  int64_t eval_steps = 0;    // 0: only at the end
+  int64_t save_steps = 500;      // 0: only at the end and when stopped
+  int save_total_limit = 0;      // checkpoints kept; 0: all
+  bool background_saves = true;  // where memory has room for the copy
+  int64_t eval_steps = 0;        // 0: only at the end
   bool eval_on_start = false;
   std::string resume_from;  // a checkpoint; empty: from the beginning
 };
@@ -105,6 +108,7 @@ class TrainJob {
   struct StepSums;
 
   absl::Status Begin();
+  absl::StatusOr<v1::Run> CreateRun();
   absl::Status LoadCheckpoint();
   absl::Status RestoreClientState(const std::string& text);
   std::string ClientState() const;
@@ -115,7 +119,11 @@ class TrainJob {
   absl::Status Step();
   absl::Status Log(bool force);
   absl::StatusOr<double> Evaluate();
-  absl::Status SaveCheckpoint();
+  // background: answers when the state has been copied, if the run can.
+  absl::Status SaveCheckpoint(bool background);
+  // What has become of the checkpoint that was being written?
+  absl::Status FollowSave();
+  absl::Status CompleteCheckpoint(const std::string& path);
   absl::Status RemoveOldCheckpoints();
   absl::Status ExportTo(const std::string& dir);
   absl::Status WritePlots();
@@ -139,7 +147,8 @@ class TrainJob {
   int64_t start_step_ = 0;
   int64_t step_ = 0;  // optimizer steps
   int64_t saved_step_ = -1;
-  int64_t slots_in_epoch_ = 0;          // taken of the present epoch
+  std::string writing_;         // checkpoint in the background, or empty
+  int64_t slots_in_epoch_ = 0;  // taken of the present epoch
   std::vector<int64_t> expert_tokens_;  // [L, E] since the run began
   int num_experts_ = 0;
 

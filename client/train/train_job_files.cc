@@ -200,7 +200,7 @@ absl::Status TrainJob::ExportTo(const std::string& dir) {
   return client_.ExportWeights(request).status();
 }
 
-absl::Status TrainJob::SaveCheckpoint() {
+absl::Status TrainJob::SaveCheckpoint(bool background) {
   const std::string path = CheckpointPath(options_.output_dir, step_);
   // One that was not finished, or of a run that is overwritten.
   OCTET_RETURN_IF_ERROR(Remove(path));
@@ -216,8 +216,34 @@ absl::Status TrainJob::SaveCheckpoint() {
   request.set_seq_no(++seq_no_);
   request.set_path(absl::StrCat(path, "/state"));
   request.set_client_state(ClientState());
-  OCTET_RETURN_IF_ERROR(client_.SaveState(request).status());
+  request.set_background(background && run_.config().background_saves());
+  OCTET_ASSIGN_OR_RETURN(const v1::SaveStateResponse response,
+                         client_.SaveState(request));
   saved_step_ = step_;
+  // The one before has been waited for.
+  const std::string before = std::exchange(writing_, "");
+  if (!before.empty()) OCTET_RETURN_IF_ERROR(CompleteCheckpoint(before));
+  if (!response.writing()) return CompleteCheckpoint(path);
+  writing_ = path;
+  return absl::OkStatus();
+}
+
+absl::Status TrainJob::FollowSave() {
+  if (writing_.empty()) return absl::OkStatus();
+  v1::GetRunRequest request;
+  request.set_run_id(run_.run_id());
+  OCTET_ASSIGN_OR_RETURN(const v1::Run run, client_.GetRun(request));
+  switch (run.last_save().stage()) {
+    case v1::SAVE_STAGE_COMPLETE:
+      return CompleteCheckpoint(std::exchange(writing_, ""));
+    case v1::SAVE_STAGE_FAILED:
+      return absl::UnavailableError(run.last_save().error());
+    default:
+      return absl::OkStatus();
+  }
+}
+
+absl::Status TrainJob::CompleteCheckpoint(const std::string& path) {
   if (observer_.on_note) observer_.on_note(absl::StrCat("saved ", path));
   return RemoveOldCheckpoints();
 }
@@ -266,7 +292,7 @@ absl::Status TrainJob::Finish() {
   const double seconds =
       std::max(1e-9, absl::ToDoubleSeconds(absl::Now() - start_));
   OCTET_RETURN_IF_ERROR(Evaluate().status());
-  if (saved_step_ != step_) OCTET_RETURN_IF_ERROR(SaveCheckpoint());
+  if (saved_step_ != step_) OCTET_RETURN_IF_ERROR(SaveCheckpoint(false));
   const double own_steps = static_cast<double>(step_ - start_step_);
   if (own_steps > 0) {
     OCTET_RETURN_IF_ERROR(log_->WriteResults(

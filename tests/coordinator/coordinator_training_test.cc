@@ -81,6 +81,25 @@ TEST(CoordinatorTrainingTest, RefusalsComeWithTheirSentence) {
   EXPECT_EQ(client.GetRun(get).status().code(), absl::StatusCode::kNotFound);
 }
 
+// Nobody calls meanwhile: the coordinator asks by itself.
+TEST(CoordinatorTrainingTest, ASaveInTheBackgroundIsFollowed) {
+  ServiceHarness harness;
+  harness.StartGroup();
+  TrainingClient client(harness.target());
+  ASSERT_TRUE(client.CreateRun(NewRun("a")).ok());
+  auto save = Numbered<v1::SaveStateRequest>(1);
+  save.set_path("/state");
+  save.set_background(true);
+  EXPECT_TRUE(client.SaveState(save)->writing());
+  v1::GetRunRequest get;
+  get.set_run_id("a");
+  EXPECT_TRUE(ServiceHarness::Eventually([&] {
+    return client.GetRun(get)->last_save().stage() == v1::SAVE_STAGE_COMPLETE;
+  }));
+  EXPECT_EQ(client.GetRun(get)->last_state_path(), "/state");
+  EXPECT_TRUE(client.SaveState(save)->writing());  // a repeat: the first answer
+}
+
 // Generation and training go on side by side, and no answer is lost.
 TEST(CoordinatorTrainingTest, StepsAndGenerationTakeTurns) {
   ServiceHarness harness;

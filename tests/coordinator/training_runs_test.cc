@@ -62,6 +62,36 @@ class TrainingRunsTest : public ::testing::Test {
     return call;
   }
 
+  static v1::TrainPlan Save(int64_t seq_no, const std::string& path) {
+    v1::TrainPlan call;
+    call.mutable_save_state()->set_run_id("a");
+    call.mutable_save_state()->set_seq_no(seq_no);
+    call.mutable_save_state()->set_path(path);
+    call.mutable_save_state()->set_background(true);
+    return call;
+  }
+
+  static v1::TrainResult Told(const std::string& path, v1::SaveStage stage) {
+    v1::TrainResult result;
+    result.mutable_save()->set_path(path);
+    result.mutable_save()->set_stage(stage);
+    if (stage == v1::SAVE_STAGE_FAILED)
+      result.mutable_save()->set_error("full");
+    return result;
+  }
+  // The group answers a SaveState, or a look at what became of it.
+  void ServeSave(const std::string& path, v1::SaveStage stage) {
+    ASSERT_TRUE(runs_.TakeNext().has_value());
+    v1::TrainResult result = Told(path, stage);
+    result.mutable_save_state()->set_writing(stage == v1::SAVE_STAGE_WRITING);
+    EXPECT_TRUE(runs_.HandleResult(result).ok());
+  }
+  void ServeCheck(const std::string& path, v1::SaveStage stage) {
+    ASSERT_TRUE(runs_.TakeSaveCheck(runs_.next_save_check()).has_value());
+    EXPECT_FALSE(*runs_.HandleResult(Told(path, stage)));
+  }
+  v1::SaveStage stage() { return runs_.Get("a")->last_save().stage(); }
+
   // Plays the group for one call, which must be there; true: weights changed.
   bool Serve(int code = 0, const std::string& message = "") {
     const std::optional<v1::TrainPlan> call = runs_.TakeNext();
@@ -220,6 +250,82 @@ TEST_F(TrainingRunsTest, AGroupThatEndsLosesRunAndCalls) {
   const Outcome& next = Submit(Create("b"));
   Serve();
   EXPECT_TRUE(next.status.ok());
+}
+
+TEST_F(TrainingRunsTest, TheGroupIsAskedAfterASaveInTheBackground) {
+  Open();
+  EXPECT_EQ(runs_.next_save_check(), absl::InfiniteFuture());
+  EXPECT_FALSE(runs_.TakeSaveCheck(absl::UnixEpoch()).has_value());
+  Submit(Save(1, "/one"));
+  ServeSave("/one", v1::SAVE_STAGE_WRITING);
+  EXPECT_EQ(stage(), v1::SAVE_STAGE_WRITING);
+  EXPECT_EQ(runs_.Get("a")->last_state_path(), "");
+  EXPECT_FALSE(runs_.idle());
+
+  const absl::Time now = absl::UnixEpoch();
+  const Outcome& step = Submit(Backward(2));
+  const std::optional<v1::TrainPlan> check = runs_.TakeSaveCheck(now);
+  ASSERT_TRUE(check.has_value() && check->has_check_save());
+  // One thing at a time.
+  EXPECT_FALSE(runs_.TakeNext().has_value());
+  EXPECT_FALSE(runs_.TakeSaveCheck(absl::InfiniteFuture()).has_value());
+  EXPECT_FALSE(*runs_.HandleResult(Told("/one", v1::SAVE_STAGE_WRITING)));
+  EXPECT_EQ(step.ended, 0);
+  EXPECT_EQ(runs_.next_save_check(), now + TrainingRuns::kSaveCheckInterval);
+  EXPECT_FALSE(runs_.TakeSaveCheck(now + absl::Milliseconds(1)).has_value());
+  Serve();
+  EXPECT_EQ(step.ended, 1);
+  ServeCheck("/one", v1::SAVE_STAGE_COMPLETE);
+  EXPECT_EQ(stage(), v1::SAVE_STAGE_COMPLETE);
+  EXPECT_EQ(runs_.Get("a")->last_state_path(), "/one");
+  EXPECT_TRUE(runs_.idle());
+  EXPECT_EQ(runs_.next_save_check(), absl::InfiniteFuture());
+
+  // One that fails leaves the last complete one.
+  Submit(Save(3, "/two"));
+  ServeSave("/two", v1::SAVE_STAGE_WRITING);
+  ServeCheck("/two", v1::SAVE_STAGE_FAILED);
+  EXPECT_EQ(stage(), v1::SAVE_STAGE_FAILED);
+  EXPECT_EQ(runs_.Get("a")->last_save().error(), "full");
+  EXPECT_EQ(runs_.Get("a")->last_state_path(), "/one");
+}
+
+TEST_F(TrainingRunsTest, ARefusalAndTheEndTellOfTheSaveToo) {
+  Open();
+  Submit(Save(1, "/one"));
+  ServeSave("/one", v1::SAVE_STAGE_WRITING);
+  const Outcome& refused = Submit(Save(2, "/two"));
+  runs_.TakeNext();
+  v1::TrainResult result = Told("/one", v1::SAVE_STAGE_FAILED);
+  result.set_code(8);
+  result.set_message("full");
+  EXPECT_TRUE(runs_.HandleResult(result).ok());
+  EXPECT_EQ(refused.status.message(), "full");
+  EXPECT_EQ(stage(), v1::SAVE_STAGE_FAILED);
+  Submit(Save(2, "/two"));
+  ServeSave("/two", v1::SAVE_STAGE_WRITING);
+  const Outcome& end = Submit(End(3));
+  runs_.TakeNext();
+  result = Told("/two", v1::SAVE_STAGE_COMPLETE);
+  result.mutable_run();
+  EXPECT_TRUE(runs_.HandleResult(result).ok());
+  EXPECT_EQ(end.result.run().last_state_path(), "/two");
+  EXPECT_EQ(end.result.run().last_save().stage(), v1::SAVE_STAGE_COMPLETE);
+}
+
+TEST_F(TrainingRunsTest, AGroupThatEndsTakesTheSaveAlong) {
+  Open();
+  Submit(Save(1, "/one"));
+  ServeSave("/one", v1::SAVE_STAGE_WRITING);
+  ASSERT_TRUE(runs_.TakeSaveCheck(absl::UnixEpoch()).has_value());
+  runs_.LoseGroup(absl::UnavailableError("rank 1 died"));
+  EXPECT_EQ(stage(), v1::SAVE_STAGE_FAILED);
+  EXPECT_EQ(runs_.Get("a")->last_save().error(),
+            "/one: the worker group ended while it was written: rank 1 died");
+  EXPECT_TRUE(runs_.idle());
+  Submit(Create("b"));
+  Serve();
+  EXPECT_EQ(runs_.Get("b")->state(), v1::RUN_STATE_OPEN);
 }
 
 TEST_F(TrainingRunsTest, UnknownRunsAndWrongAnswersAreNamed) {

@@ -179,6 +179,11 @@ void FakeWorkerGroup::Train(const v1::TrainPlan& call,
     result->mutable_zero_grad();
   } else if (call.has_save_state()) {
     result->mutable_save_state()->set_num_bytes(12);
+    result->mutable_save_state()->set_writing(call.save_state().background());
+    save_.set_path(call.save_state().path());
+    checks_left_ = call.save_state().background() ? 3 : 0;
+  } else if (call.has_check_save()) {
+    --checks_left_;
   } else if (call.has_load_state()) {
     result->mutable_load_state()->set_client_state("here");
   } else if (call.has_export_weights()) {
@@ -186,6 +191,10 @@ void FakeWorkerGroup::Train(const v1::TrainPlan& call,
   } else {
     result->mutable_run();
   }
+  if (save_.path().empty()) return;
+  save_.set_stage(checks_left_ > 0 ? v1::SAVE_STAGE_WRITING
+                                   : v1::SAVE_STAGE_COMPLETE);
+  *result->mutable_save() = save_;
 }
 
 absl::Status FakeWorkerGroup::Forward(const v1::ForwardPlan& plan,

@@ -80,6 +80,8 @@ class FakeWorkerGroup {
   // Of the thread alone.
   std::vector<KvModel> caches_;  // [ranks]
   int64_t num_optimizer_steps_ = 0;
+  v1::StateSave save_;   // the last one
+  int checks_left_ = 0;  // until it is complete
 
   mutable absl::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;

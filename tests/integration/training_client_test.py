@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FULL = {"method": "TRAINING_METHOD_FULL", "router_loss": ROUTER}
 # Every module, A and B random: both have gradients.
 LORA = {"method": "TRAINING_METHOD_LORA", "router_loss": ROUTER, "lora": {"init_from": str(CASE / "adapter")}}
 NEW_LORA = {"method": "TRAINING_METHOD_LORA", "seed": 5, "lora": {"rank": 4, "target_modules": ["all"]}}
+WRITING = "SAVE_STAGE_WRITING"
 TEXT = [1, 17, 250, 44, 9, 131, 77, 300, 5, 260, 18, 64]
 
 
@@ -215,6 +217,26 @@ class TrainingClientTest(unittest.TestCase):
         run.call("ForwardBackward", slots=good)
         run.call("OptimStep", adamw=ADAMW)
         self.assertLess(run.forward(good)["loss"], before["loss"])
+
+    def test_a_state_is_written_while_the_run_goes_on(self) -> None:
+        run = Run(self.client, FULL)
+        path = str(Path(self.directory.name) / "state")
+        self.assert_refused(grpc.StatusCode.FAILED_PRECONDITION, "created without background_saves", lambda: run.call(
+            "SaveState", path=path, background=True))
+        run.call("EndRun")
+        run = Run(self.client, FULL | {"background_saves": True})
+        slots = golden_slots()
+        run.step(slots)
+        self.assertTrue(run.call("SaveState", path=path, background=True, client_state="row 17")["writing"])
+        losses = [run.step(slots) for _ in range(2)]
+        end = time.monotonic() + 30
+        while (found := self.client.call(TRAINING, "GetRun", {"run_id": run.id}))["last_save"]["stage"] == WRITING:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+        self.assertEqual(found["last_save"]["stage"], "SAVE_STAGE_COMPLETE")
+        self.assertEqual((found["last_state_path"], found["last_save"]["optimizer_steps"]), (path, "1"))
+        self.assertEqual(run.call("LoadState", path=path)["client_state"], "row 17")
+        self.assertEqual([run.step(slots) for _ in range(2)], losses)
 
     def test_export_is_a_peft_adapter(self) -> None:
         run = Run(self.client, LORA)

@@ -3,6 +3,7 @@ another number of ranks, ends with the numbers and the weights of the run that n
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -24,6 +25,9 @@ FLAGS = ("--cutoff-len", 32, "--finetuning-type", "lora", "--lora-dropout", 0.1,
          "--max-steps", STEPS, "--logging-steps", 1, "--save-steps", 3, "--save-total-limit", KEPT,
          "--val-size", 2, "--evaluation-strategy", "steps", "--eval-steps", 7)
 WIDTHS = [("--workers", 1), ("--workers", 2), ("--workers", 3), ("--workers", 2, "--mpi")]
+SAVE_STEPS = FLAGS[FLAGS.index("--save-steps") + 1]
+# KiB/s of a rank. A save lasts until the next one waits for it, or ends soon.
+RATES = (4, 64, 1024)
 STOPPED = r"stopped after step (\d+); the same command goes on from there"
 
 
@@ -55,6 +59,18 @@ def steps_logged(output: Path) -> int:
         return 0
 
 
+def last_step(output: Path) -> int:
+    """Of the log; 0 when it is empty or a line is half written."""
+    try:
+        return json.loads((output / "trainer_log.jsonl").read_text().splitlines()[-1])["current_steps"]
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0
+
+
+def complete_steps(output: Path) -> list[int]:
+    return sorted(int(path.parent.parent.name.split("-")[1]) for path in output.glob("checkpoint-*/state/manifest.json"))
+
+
 def is_saving(output: Path) -> bool:
     """Is a checkpoint half written?"""
     return any(not (path / "state" / "manifest.json").exists() for path in output.glob("checkpoint-*"))
@@ -76,8 +92,8 @@ class TrainingResumeTest(unittest.TestCase):
     def tearDownClass(cls) -> None:
         cls.directory.cleanup()
 
-    def start(self, output: Path, width: tuple) -> Process:
-        process = Process(*train_command(self.model, self.text, output, *FLAGS, *width))
+    def start(self, output: Path, width: tuple, *flags: object) -> Process:
+        process = Process(*train_command(self.model, self.text, output, *FLAGS, *width, *flags))
         self.addCleanup(process.__exit__)
         return process
 
@@ -135,6 +151,62 @@ class TrainingResumeTest(unittest.TestCase):
                   f"{sorted(path.name for path in output.glob('checkpoint-*'))}")
         self.assertGreater(saves_hit, 0, "no kill hit a save; the test has lost its point")
         self.finish(output, WIDTHS[2])
+
+    def test_killed_while_it_writes_in_the_background(self) -> None:
+        """Steps after the one that is being saved have run when the kill comes; or the save has just ended."""
+        random_numbers = random.Random(SEED)
+        output = self.root / "background"
+        newest, hits = 0, 0
+        for kill in range(KILLS // 2):
+            width, rate = random_numbers.choice(WIDTHS), random_numbers.choice(RATES)
+            process = self.start(output, width, "--save-kib-per-second", rate)
+            target = newest + SAVE_STEPS * random_numbers.randint(2, 3)
+            saved = output / f"checkpoint-{target}" / "state"
+            writing = saved.with_suffix(".partial")
+            later = target + random_numbers.randint(1, SAVE_STEPS - 1)
+            # The log of a resumed run is written anew, so that it has no step from before.
+            self.wait_until(process, lambda: last_step(output) > newest or "goes on after" in process.output())
+            if kill % 3 == 2:
+                ready = saved.exists
+            else:
+                ready = lambda: last_step(output) >= later and (saved.exists() or writing.exists())
+            self.assertTrue(self.wait_until(process, ready), process.output())
+            time.sleep(random_numbers.uniform(0, 0.004))
+            kill_tree(process.process.pid)
+            process.process.wait(10)
+            if newest > 0:
+                self.assertIn(f"goes on after step {newest} of {output}/checkpoint-{newest}", process.output())
+            complete = complete_steps(output)
+            print(f"kill {kill} at {rate} KiB/s: step {last_step(output)} logged, checkpoints {complete} are complete")
+            # An old checkpoint goes only when a newer one is complete.
+            self.assertGreaterEqual(len(complete), min(KEPT, complete[-1] // SAVE_STEPS))
+            self.assertLessEqual(len(complete), KEPT + 1)
+            self.assertGreaterEqual(complete[-1], target - SAVE_STEPS)
+            hits += complete[-1] < last_step(output) and writing.exists()
+            newest = complete[-1]
+            if newest >= STEPS - 3 * SAVE_STEPS:
+                break
+        self.assertGreater(hits, 0, "no kill came while a save went on beside steps; the test has lost its point")
+        self.finish(output, WIDTHS[2])
+
+    def test_a_save_that_waits_has_the_same_bytes(self) -> None:
+        output = self.root / "waits"
+        train(self.model, self.text, output, *FLAGS, "--workers", 2, "--background-saves=false")
+        self.assertEqual(Outcome(output), self.expected)
+        name = f"checkpoint-{STEPS - SAVE_STEPS}/state"
+        for path in (self.untouched / name).glob("*.safetensors"):
+            self.assertEqual((output / name / path.name).read_bytes(), path.read_bytes(), path.name)
+
+    def test_an_error_of_a_background_save_ends_the_run(self) -> None:
+        output = self.root / "broken"
+        process = self.start(output, WIDTHS[1], "--save-kib-per-second", RATES[0])
+        writing = output / f"checkpoint-{SAVE_STEPS}" / "state.partial"
+        self.assertTrue(self.wait_until(process, lambda: len(list(writing.glob("*"))) == 2))
+        shutil.rmtree(writing)
+        self.assertEqual(process.process.wait(30), 1, process.output())
+        self.assertIn(f"the save in the background to {writing.with_suffix('')} after step {SAVE_STEPS} failed: "
+                      f"{writing}/state-0000", process.output())
+        self.finish(output, WIDTHS[0])
 
     def test_killed_before_the_first_checkpoint(self) -> None:
         output = self.root / "early"

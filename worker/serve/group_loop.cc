@@ -94,7 +94,7 @@ absl::Status GroupLoop::Run() {
     absl::StatusOr<v1::Plan> plan = NextPlan();
     absl::Status status = plan.status();
     if (status.ok()) {
-      if (plan->has_shutdown()) return absl::OkStatus();
+      if (plan->has_shutdown()) return training_->Finish(step_id);
       step_id = plan->step_id();
       status = Execute(*plan);
     }

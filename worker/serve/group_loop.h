@@ -1,11 +1,11 @@
 // The loop of one rank: rank 0 takes plans from a source and hands them to the
 // group, every rank runs them, rank 0 sends the results back.
 //
-// The loop ends on every rank: with OK after a Shutdown plan or when the source
-// has no more plans (rank 0 then tells the group); with an error when a
-// collective fails, a rank cannot go on, or a plan is one that the group cannot
-// run. The rank that fails aborts the group with its reason, and rank 0 sends
-// it to the source, so nobody waits for long.
+// The loop ends on every rank: after a Shutdown plan or when the source has no
+// more plans (rank 0 then tells the group), with TrainHandler::Finish; with an
+// error when a collective fails, a rank cannot go on, or a plan is one that the
+// group cannot run. The rank that fails aborts the group with its reason, and
+// rank 0 sends it to the source, so nobody waits for long.
 #ifndef OCTET_WORKER_SERVE_GROUP_LOOP_H_
 #define OCTET_WORKER_SERVE_GROUP_LOOP_H_
 
@@ -44,6 +44,9 @@ class TrainHandler {
   // group. Rank 0's result is the answer.
   virtual absl::StatusOr<v1::TrainResult> Run(int64_t step_id,
                                               const v1::TrainPlan& call) = 0;
+  // Every rank, when the loop ends in order: ends what goes on in the
+  // background. Its error is the loop's.
+  virtual absl::Status Finish(int64_t step_id) = 0;
 };
 
 // What `status` says about the end of a group, from the view of this rank.

@@ -192,9 +192,12 @@ void Rank::NewTrainer() {
 TrainingEnvironment Rank::Environment() const {
   TrainingEnvironment environment;
   environment.checkpoint_dir = options_.model_dir;
+  environment.save_bytes_per_second = options_.save_bytes_per_second;
   environment.memory.kv_cache_bytes = cache_->size_bytes();
   environment.memory.available_bytes = AvailableHostBytes() / RanksOnHost();
   if (options_.device.free_bytes) {
+    environment.memory.host_available_bytes =
+        environment.memory.available_bytes;
     // Unknown is 0: nothing is refused then.
     environment.memory.available_bytes =
         options_.device.free_bytes().value_or(0);

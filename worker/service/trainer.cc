@@ -21,11 +21,20 @@ absl::Status Take(absl::StatusOr<Response> response, Response* out) {
 absl::StatusOr<v1::TrainResult> Trainer::Run(int64_t step_id,
                                              const v1::TrainPlan& call) {
   absl::StatusOr<v1::TrainResult> result = Answer(step_id, call);
-  if (result.ok() || !IsRefusal(result.status())) return result;
-  v1::TrainResult refusal;
-  refusal.set_code(static_cast<int32_t>(result.status().code()));
-  refusal.set_message(std::string(result.status().message()));
-  return refusal;
+  if (!result.ok() && IsRefusal(result.status())) {
+    v1::TrainResult refusal;
+    refusal.set_code(static_cast<int32_t>(result.status().code()));
+    refusal.set_message(std::string(result.status().message()));
+    result = std::move(refusal);
+  }
+  if (result.ok() && run_ != nullptr && run_->last_save().has_value()) {
+    *result->mutable_save() = *run_->last_save();
+  }
+  return result;
+}
+
+absl::Status Trainer::Finish(int64_t step_id) {
+  return run_ == nullptr ? absl::OkStatus() : run_->SettleSave(step_id);
 }
 
 absl::StatusOr<v1::TrainResult> Trainer::Answer(int64_t step_id,
@@ -65,8 +74,14 @@ absl::StatusOr<v1::TrainResult> Trainer::Answer(int64_t step_id,
   } else if (call.has_export_weights()) {
     status = Take(run_->ExportWeights(call.export_weights(), step_id),
                   result.mutable_export_weights());
+  } else if (call.has_check_save()) {
+    status = run_->CheckSave(step_id);
   } else if (call.has_end_run()) {
+    OCTET_RETURN_IF_ERROR(run_->SettleSave(step_id));
     *result.mutable_run() = run_->Describe();
+    if (run_->last_save().has_value()) {
+      *result.mutable_save() = *run_->last_save();
+    }
     run_.reset();
   } else {
     return absl::InvalidArgumentError(

@@ -25,6 +25,8 @@ class Trainer final : public TrainHandler {
 
   absl::StatusOr<v1::TrainResult> Run(int64_t step_id,
                                       const v1::TrainPlan& call) override;
+  // Waits for a save in the background.
+  absl::Status Finish(int64_t step_id) override;
 
  private:
   absl::StatusOr<v1::TrainResult> Answer(int64_t step_id,

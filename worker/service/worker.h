@@ -43,6 +43,7 @@ struct WorkerOptions {
   int64_t kv_cache_bytes = 0;
   int kv_block_tokens = 16;
   int64_t max_step_tokens = 512;  // of one rank in one step
+  int64_t save_bytes_per_second = 0;  // TrainingEnvironment's
 
   // ---- patience
   absl::Duration connect_timeout = absl::Minutes(2);  // for the coordinator

@@ -27,8 +27,7 @@ bool IsHeld(const RankModel& model, const WeightId& weight) {
 
 v1::RankMemoryPlan PlanMemory(const RankModel& model,
                               const ParameterSet& parameters,
-                              const ShardMap& shards,
-                              const TrainingPassOptions& options,
+                              const ShardMap& shards, const MemoryNeeds& needs,
                               const RankMemory& memory, int64_t rank_tokens) {
   const int rank = model.communicator->rank();
   const int64_t owned = shards.NumOwned(rank);
@@ -58,21 +57,34 @@ v1::RankMemoryPlan PlanMemory(const RankModel& model,
   const int64_t waiting = shared == 0 ? 0 : owned;
   plan.set_gradient_bytes((held + waiting + 3 * bucket) * kFloatBytes);
   plan.set_optimizer_bytes(3 * owned * kFloatBytes);
+  if (needs.background_saves) plan.set_snapshot_bytes(plan.optimizer_bytes());
   const ModelConfig& config = *model.config;
   plan.set_activation_bytes(
-      TrainingPass::ActivationBytes(config, model.weights->dtype, options,
+      TrainingPass::ActivationBytes(config, model.weights->dtype, needs.pass,
                                     rank_tokens, rank_tokens * config.top_k));
   plan.set_kv_cache_bytes(memory.kv_cache_bytes);
   plan.set_available_bytes(memory.available_bytes);
+  if (memory.host_available_bytes.has_value()) {
+    plan.set_host_available_bytes(*memory.host_available_bytes);
+  }
   return plan;
 }
 
 int64_t NewBytes(const v1::RankMemoryPlan& plan) {
+  const int64_t snapshot =
+      plan.has_host_available_bytes() ? 0 : plan.snapshot_bytes();
   return plan.adapter_bytes() + plan.gradient_bytes() + plan.optimizer_bytes() +
-         plan.activation_bytes();
+         plan.activation_bytes() + snapshot;
 }
 
 absl::Status CheckFits(const v1::RankMemoryPlan& plan, int64_t rank_tokens) {
+  if (plan.host_available_bytes() > 0 &&
+      plan.snapshot_bytes() > plan.host_available_bytes()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "rank ", plan.rank(), " needs ", GiB(plan.snapshot_bytes()),
+        " of its host for the copy of background_saves, expected at most the ",
+        GiB(plan.host_available_bytes()), " that are left"));
+  }
   if (plan.available_bytes() <= 0 || NewBytes(plan) <= plan.available_bytes()) {
     return absl::OkStatus();
   }
@@ -81,18 +93,23 @@ absl::Status CheckFits(const v1::RankMemoryPlan& plan, int64_t rank_tokens) {
       rank_tokens, " tokens in a call (adapters ", GiB(plan.adapter_bytes()),
       ", gradients ", GiB(plan.gradient_bytes()), ", optimizer ",
       GiB(plan.optimizer_bytes()), ", activations ",
-      GiB(plan.activation_bytes()), "), expected at most the ",
-      GiB(plan.available_bytes()), " that are left"));
+      GiB(plan.activation_bytes()),
+      plan.snapshot_bytes() > 0 && !plan.has_host_available_bytes()
+          ? absl::StrCat(", copy of background_saves ",
+                         GiB(plan.snapshot_bytes()))
+          : "",
+      "), expected at most the ", GiB(plan.available_bytes()),
+      " that are left"));
 }
 
 absl::StatusOr<int64_t> TokensThatFit(const RankModel& model,
                                       const ParameterSet& parameters,
                                       const ShardMap& shards,
-                                      const TrainingPassOptions& options,
+                                      const MemoryNeeds& needs,
                                       const RankMemory& memory, int64_t limit) {
   const auto fits = [&](int64_t tokens) {
     return CheckFits(
-        PlanMemory(model, parameters, shards, options, memory, tokens), tokens);
+        PlanMemory(model, parameters, shards, needs, memory, tokens), tokens);
   };
   int64_t tokens = std::min(kFewestTokens, limit);
   const absl::Status fewest = fits(tokens);

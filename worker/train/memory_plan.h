@@ -3,6 +3,7 @@
 #define OCTET_WORKER_TRAIN_MEMORY_PLAN_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,6 +20,15 @@ struct RankMemory {
   int64_t available_bytes =
       0;                       // before the run; 0: unknown, nothing is refused
   int64_t kv_cache_bytes = 0;  // of serving
+  // Where `available_bytes` are a device's: what its host has left, for the
+  // copy that background saves are written from. 0: unknown.
+  std::optional<int64_t> host_available_bytes = std::nullopt;
+};
+
+// What a run is planned with, beside its tokens.
+struct MemoryNeeds {
+  TrainingPassOptions pass;
+  bool background_saves = false;
 };
 
 // Bytes of one rank for calls of up to `rank_tokens` of its tokens, with
@@ -26,11 +36,11 @@ struct RankMemory {
 // per weight, the shards that wait for the optimizer, and what travels.
 v1::RankMemoryPlan PlanMemory(const RankModel& model,
                               const ParameterSet& parameters,
-                              const ShardMap& shards,
-                              const TrainingPassOptions& options,
+                              const ShardMap& shards, const MemoryNeeds& needs,
                               const RankMemory& memory, int64_t rank_tokens);
 
-// Bytes that a plan asks for beside those that are there already.
+// Bytes that a plan asks for beside those that are there already, of the
+// memory that available_bytes are of.
 int64_t NewBytes(const v1::RankMemoryPlan& plan);
 
 // The most tokens in [1, limit] that fit, in powers of two times 64 (or limit);
@@ -38,7 +48,7 @@ int64_t NewBytes(const v1::RankMemoryPlan& plan);
 absl::StatusOr<int64_t> TokensThatFit(const RankModel& model,
                                       const ParameterSet& parameters,
                                       const ShardMap& shards,
-                                      const TrainingPassOptions& options,
+                                      const MemoryNeeds& needs,
                                       const RankMemory& memory, int64_t limit);
 
 // OK, or RESOURCE_EXHAUSTED: one sentence with the plan's numbers.

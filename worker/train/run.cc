@@ -17,6 +17,7 @@
 #include "worker/train/file_op.h"
 #include "worker/train/refusal.h"
 #include "worker/train/run_messages.h"
+#include "worker/train/state_files.h"
 #include "worker/train/trainable.h"
 
 namespace octet {
@@ -51,7 +52,10 @@ double SecondsSince(absl::Time begin) {
 TrainingRun::TrainingRun(const RankModel& model,
                          const TrainingEnvironment& environment,
                          v1::CreateRunRequest request)
-    : model_(model), environment_(environment), request_(std::move(request)) {}
+    : model_(model),
+      environment_(environment),
+      request_(std::move(request)),
+      saver_(request_.background_saves(), environment.save_bytes_per_second) {}
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     const RankModel& model, const TrainingEnvironment& environment,
@@ -78,7 +82,8 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
       ToPassOptions(run->request_, *parameters, *model.config);
   const TrainingBackend* training = model.backend->training();
   options.fused_products = training != nullptr && training->fused() != nullptr;
-  OCTET_RETURN_IF_ERROR(run->PlanMemoryOfGroup(*parameters, options, step_id));
+  OCTET_RETURN_IF_ERROR(run->PlanMemoryOfGroup(
+      *parameters, {options, request.background_saves()}, step_id));
   const auto make_pass = [&]() -> absl::Status {
     OCTET_ASSIGN_OR_RETURN(
         run->pass_,
@@ -97,14 +102,14 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
 
 // Fixes max_rank_tokens and makes the plan, on all ranks alike.
 absl::Status TrainingRun::PlanMemoryOfGroup(const ParameterSet& parameters,
-                                            const TrainingPassOptions& options,
+                                            const MemoryNeeds& needs,
                                             int64_t step_id) {
   const OpInfo op = FileOp("plan memory", step_id);
   const ShardMap shards(parameters, *model_.placement);
   int64_t tokens = request_.max_rank_tokens();
   if (tokens == 0) {
     const absl::StatusOr<int64_t> fit =
-        TokensThatFit(model_, parameters, shards, options, environment_.memory,
+        TokensThatFit(model_, parameters, shards, needs, environment_.memory,
                       kMostRankTokens);
     OCTET_RETURN_IF_ERROR(
         AgreeOnStatus(*model_.communicator, fit.status(), op));
@@ -113,8 +118,8 @@ absl::Status TrainingRun::PlanMemoryOfGroup(const ParameterSet& parameters,
         absl::MakeSpan(&least, 1), ReduceOp::kMax, op));
     tokens = -least;
   }
-  const v1::RankMemoryPlan plan = PlanMemory(
-      model_, parameters, shards, options, environment_.memory, tokens);
+  const v1::RankMemoryPlan plan = PlanMemory(model_, parameters, shards, needs,
+                                             environment_.memory, tokens);
   OCTET_RETURN_IF_ERROR(
       AgreeOnStatus(*model_.communicator, CheckFits(plan, tokens), op));
   request_.set_max_rank_tokens(tokens);
@@ -242,16 +247,12 @@ absl::StatusOr<v1::SaveStateResponse> TrainingRun::SaveState(
     const v1::SaveStateRequest& request, int64_t step_id) {
   RunProgress progress = Progress();
   progress.client_state = request.client_state();
-  OCTET_ASSIGN_OR_RETURN(
-      const int64_t num_bytes,
-      SaveTrainingState(*trainer_, request.path(), progress, step_id));
-  v1::SaveStateResponse response;
-  response.set_num_bytes(num_bytes);
-  return response;
+  return saver_.Save(*trainer_, request, progress, step_id);
 }
 
 absl::StatusOr<v1::LoadStateResponse> TrainingRun::LoadState(
     const v1::LoadStateRequest& request, int64_t step_id) {
+  OCTET_RETURN_IF_ERROR(saver_.Settle(step_id));
   OCTET_ASSIGN_OR_RETURN(
       const RunProgress progress,
       LoadTrainingState(*trainer_, request.path(), Progress(), step_id));
@@ -281,6 +282,9 @@ absl::StatusOr<v1::ExportWeightsResponse> TrainingRun::ExportWeights(
   if (adapter && !lora) {
     return absl::InvalidArgumentError(
         "format is ADAPTER, expected FULL of a run without LoRA");
+  }
+  if (saver_.Touches(request.path())) {
+    OCTET_RETURN_IF_ERROR(saver_.Settle(step_id));
   }
   absl::StatusOr<ExportedFiles> exported;
   if (adapter) {

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@
 #include "proto/training.pb.h"
 #include "worker/model/training_pass.h"
 #include "worker/train/memory_plan.h"
-#include "worker/train/state_files.h"
+#include "worker/train/state_saver.h"
 #include "worker/train/weight_trainer.h"
 
 namespace octet {
@@ -32,6 +33,9 @@ struct TrainingEnvironment {
   // its name into an adapter's config.
   std::string checkpoint_dir;
   RankMemory memory;
+  // Of a save in the background, per rank, to leave the disk to others; 0: as
+  // fast as it goes.
+  int64_t save_bytes_per_second = 0;
 };
 
 class TrainingRun {
@@ -40,7 +44,8 @@ class TrainingRun {
       const RankModel& model, const TrainingEnvironment& environment,
       const v1::CreateRunRequest& request, int64_t step_id);
 
-  // State OPEN; last_seq_no and last_state_path are left to the coordinator.
+  // State OPEN; last_seq_no, last_state_path and last_save are left to the
+  // coordinator.
   v1::Run Describe() const;
 
   absl::StatusOr<v1::ForwardResponse> Forward(const v1::ForwardRequest& request,
@@ -58,12 +63,20 @@ class TrainingRun {
   absl::StatusOr<v1::ExportWeightsResponse> ExportWeights(
       const v1::ExportWeightsRequest& request, int64_t step_id);
 
+  // Collective: a look at the save in the background, or its end, with an error
+  // of it that no call has told yet (StateSaver).
+  absl::Status CheckSave(int64_t step_id) { return saver_.Check(step_id); }
+  absl::Status SettleSave(int64_t step_id) { return saver_.Settle(step_id); }
+  // The newest SaveState that began.
+  const std::optional<v1::StateSave>& last_save() const {
+    return saver_.last();
+  }
+
  private:
   TrainingRun(const RankModel& model, const TrainingEnvironment& environment,
               v1::CreateRunRequest request);
   absl::Status PlanMemoryOfGroup(const ParameterSet& parameters,
-                                 const TrainingPassOptions& options,
-                                 int64_t step_id);
+                                 const MemoryNeeds& needs, int64_t step_id);
   // Checks, and deals the slots out. `loss_scale` is not looked at.
   absl::StatusOr<TrainingBatch> CheckedBatch(
       const google::protobuf::RepeatedPtrField<v1::TrainingSlot>& slots,
@@ -78,6 +91,7 @@ class TrainingRun {
   std::vector<v1::RankMemoryPlan> memory_;
   std::unique_ptr<WeightTrainer> trainer_;
   std::unique_ptr<TrainingPass> pass_;
+  StateSaver saver_;
   int64_t run_slots_ = 0;  // of all ForwardBackwards: numbers dropout
 };
 

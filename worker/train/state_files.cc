@@ -8,11 +8,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "worker/checkpoint/content_hash.h"
 #include "worker/checkpoint/safetensors.h"
-#include "worker/checkpoint/safetensors_writer.h"
 #include "worker/checkpoint/staged_directory.h"
 #include "worker/checkpoint/training_manifest.h"
 #include "worker/comm/group_messages.h"
@@ -24,47 +22,7 @@ namespace octet {
 namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
-// Elements of a piece: what a rank with other shards reads too much of, at
-// most, at either end of a range.
-constexpr int64_t kPieceElements = 4 << 20;
 constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
-
-std::string FileName(int rank, int num_ranks) {
-  return absl::StrFormat("state-%05d-of-%05d.safetensors", rank + 1, num_ranks);
-}
-
-absl::Status CheckNothingPending(const WeightTrainer& trainer) {
-  if (trainer.pending_slots() == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "gradients of ", trainer.pending_slots(),
-      " slots are pending, expected OptimStep or ZeroGrad before this"));
-}
-
-// A rank's pieces, and what it tells rank 0 of them.
-struct OwnPieces {
-  std::vector<int> parameters;     // of each piece
-  std::vector<StatePiece> pieces;  // hashes are filled in by WriteOwn
-  std::vector<size_t> ranges;      // index of the owned range
-};
-
-OwnPieces CutOwn(const WeightTrainer& trainer) {
-  const int rank = trainer.model().communicator->rank();
-  OwnPieces out;
-  const absl::Span<const OwnedRange> owned = trainer.shards().OwnedBy(rank);
-  for (size_t i = 0; i < owned.size(); ++i) {
-    for (int64_t begin = owned[i].begin; begin < owned[i].end;
-         begin += kPieceElements) {
-      StatePiece piece;
-      piece.file = rank;
-      piece.begin = begin;
-      piece.end = std::min(begin + kPieceElements, owned[i].end);
-      out.parameters.push_back(owned[i].parameter);
-      out.pieces.push_back(piece);
-      out.ranges.push_back(i);
-    }
-  }
-  return out;
-}
 
 // Part of a range's state.
 Tensor StateOf(WeightTrainer& trainer, int kind, size_t range, int64_t begin,
@@ -76,101 +34,20 @@ Tensor StateOf(WeightTrainer& trainer, int kind, size_t range, int64_t begin,
       .Rows(begin - owned.begin, end - begin);
 }
 
-absl::Status WriteOwn(WeightTrainer& trainer, const std::string& dir,
-                      OwnPieces& own) {
-  const Communicator& communicator = *trainer.model().communicator;
-  std::vector<TensorSpec> specs;
-  for (size_t i = 0; i < own.pieces.size(); ++i) {
-    const Parameter& parameter =
-        trainer.parameters().parameters()[own.parameters[i]];
+// The optimizer's state, copied to the host piece by piece.
+StateSource LiveSource(WeightTrainer& trainer, std::vector<float>& values) {
+  return [&](const OwnState& own, size_t i,
+             int kind) -> absl::StatusOr<const float*> {
     const StatePiece& piece = own.pieces[i];
-    for (int kind = 0; kind < kNumStateTensors; ++kind) {
-      specs.push_back({StateTensorName(parameter.name, kind, piece.begin),
-                       DType::kF32,
-                       {piece.end - piece.begin}});
-    }
-  }
-  OCTET_ASSIGN_OR_RETURN(
-      const std::unique_ptr<SafetensorsWriter> writer,
-      SafetensorsWriter::Create(
-          absl::StrCat(dir, "/",
-                       FileName(communicator.rank(), communicator.size())),
-          specs, {}));
-  Backend& backend = *trainer.model().backend;
-  std::vector<float> values;
-  size_t tensor = 0;
-  for (size_t i = 0; i < own.pieces.size(); ++i) {
-    StatePiece& piece = own.pieces[i];
     values.resize(piece.end - piece.begin);
-    for (int kind = 0; kind < kNumStateTensors; ++kind, ++tensor) {
-      const Tensor state =
-          StateOf(trainer, kind, own.ranges[i], piece.begin, piece.end);
-      OCTET_RETURN_IF_ERROR(backend.CopyToHost(
-          values.data(), state.data(), state.num_bytes(), trainer.stream()));
-      OCTET_RETURN_IF_ERROR(backend.Synchronize(trainer.stream()));
-      piece.hashes[kind] = ContentHash(values.data(), state.num_bytes());
-      OCTET_RETURN_IF_ERROR(
-          writer->Write(tensor, 0, values.data(), state.num_bytes()));
-    }
-  }
-  return writer->Finish();
-}
-
-// Pieces as integers: parameter, begin, end, three hashes.
-std::string Encode(const OwnPieces& own) {
-  std::vector<uint64_t> numbers;
-  for (size_t i = 0; i < own.pieces.size(); ++i) {
-    const StatePiece& piece = own.pieces[i];
-    numbers.insert(numbers.end(), {static_cast<uint64_t>(own.parameters[i]),
-                                   static_cast<uint64_t>(piece.begin),
-                                   static_cast<uint64_t>(piece.end)});
-    numbers.insert(numbers.end(), piece.hashes.begin(), piece.hashes.end());
-  }
-  return std::string(reinterpret_cast<const char*>(numbers.data()),
-                     numbers.size() * sizeof(uint64_t));
-}
-
-void Decode(const std::string& text, int rank, TrainingManifest* manifest) {
-  constexpr size_t kNumbers = 3 + kNumStateTensors;
-  std::vector<uint64_t> numbers(text.size() / sizeof(uint64_t));
-  std::copy_n(text.data(), numbers.size() * sizeof(uint64_t),
-              reinterpret_cast<char*>(numbers.data()));
-  for (size_t i = 0; i + kNumbers <= numbers.size(); i += kNumbers) {
-    StatePiece piece;
-    piece.begin = static_cast<int64_t>(numbers[i + 1]);
-    piece.end = static_cast<int64_t>(numbers[i + 2]);
-    piece.file = rank;
-    std::copy_n(&numbers[i + 3], kNumStateTensors, piece.hashes.begin());
-    manifest->parameters[numbers[i]].pieces.push_back(piece);
-  }
-}
-
-// On rank 0.
-absl::Status WriteManifest(WeightTrainer& trainer, const std::string& dir,
-                           const RunProgress& progress,
-                           const std::vector<std::string>& pieces) {
-  TrainingManifest manifest;
-  manifest.optimizer_steps = trainer.optimizer().num_steps();
-  manifest.run_slots = progress.run_slots;
-  manifest.seed = progress.seed;
-  manifest.lora_scale = progress.lora_scale;
-  manifest.client_state = progress.client_state;
-  for (const Parameter& parameter : trainer.parameters().parameters()) {
-    manifest.parameters.push_back({parameter.name, parameter.shape(), {}});
-  }
-  const int num_ranks = static_cast<int>(pieces.size());
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    manifest.files.push_back(FileName(rank, num_ranks));
-    Decode(pieces[rank], rank, &manifest);
-  }
-  for (StateParameter& parameter : manifest.parameters) {
-    std::sort(parameter.pieces.begin(), parameter.pieces.end(),
-              [](const StatePiece& a, const StatePiece& b) {
-                return a.begin < b.begin;
-              });
-  }
-  return WriteFileAtomically(absl::StrCat(dir, "/", kManifestFile),
-                             TrainingManifestToJson(manifest));
+    Backend& backend = *trainer.model().backend;
+    const Tensor state =
+        StateOf(trainer, kind, own.ranges[i], piece.begin, piece.end);
+    OCTET_RETURN_IF_ERROR(backend.CopyToHost(
+        values.data(), state.data(), state.num_bytes(), trainer.stream()));
+    OCTET_RETURN_IF_ERROR(backend.Synchronize(trainer.stream()));
+    return values.data();
+  };
 }
 
 // A state on disk, as this rank reads it.
@@ -332,16 +209,19 @@ absl::StatusOr<int64_t> SaveTrainingState(WeightTrainer& trainer,
   const StagedDirectory directory(path);
   OCTET_RETURN_IF_ERROR(AgreeOnStatus(
       communicator, root ? directory.Begin() : absl::OkStatus(), op));
-  OwnPieces own = CutOwn(trainer);
+  OwnState own = CutOwnState(trainer);
+  std::vector<float> values;
   absl::Status status = AgreeOnStatus(
-      communicator, WriteOwn(trainer, directory.staging_path(), own), op);
+      communicator,
+      WriteOwnState(directory.staging_path(), LiveSource(trainer, values), own),
+      op);
   if (status.ok()) {
     OCTET_ASSIGN_OR_RETURN(const std::vector<std::string> pieces,
-                           GatherMessages(communicator, Encode(own), op));
+                           GatherMessages(communicator, EncodePieces(own), op));
     absl::Status finished;
     if (root) {
-      finished =
-          WriteManifest(trainer, directory.staging_path(), progress, pieces);
+      finished = WriteManifest(directory.staging_path(), pieces,
+                               BeginManifest(trainer, progress));
       if (finished.ok()) finished = directory.Commit();
     }
     status = AgreeOnStatus(communicator, finished, op);
@@ -350,8 +230,7 @@ absl::StatusOr<int64_t> SaveTrainingState(WeightTrainer& trainer,
     if (root) directory.Abandon();
     return status;
   }
-  int64_t num_bytes = kNumStateTensors * kFloatBytes *
-                      trainer.shards().NumOwned(communicator.rank());
+  int64_t num_bytes = own.num_bytes();
   OCTET_RETURN_IF_ERROR(communicator.AllReduceI64(absl::MakeSpan(&num_bytes, 1),
                                                   ReduceOp::kSum, op));
   return num_bytes;

@@ -13,17 +13,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/train/state_writer.h"
 #include "worker/train/weight_trainer.h"
 
 namespace octet {
-
-// What goes with the parameters.
-struct RunProgress {
-  int64_t run_slots = 0;
-  uint64_t seed = 0;
-  double lora_scale = 0;  // 0: no adapters
-  std::string client_state;
-};
 
 // Bytes of all ranks' tensors. FAILED_PRECONDITION while gradients are pending.
 absl::StatusOr<int64_t> SaveTrainingState(WeightTrainer& trainer,

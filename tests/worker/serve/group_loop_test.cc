@@ -1,6 +1,7 @@
 #include "worker/serve/group_loop.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,10 +34,11 @@ const test::TinyModel& Model() {
 }
 
 // Answers a call with its loss scale, a bad scale with a refusal, and an
-// EndRun with an error that ends the group.
+// EndRun with an error that ends the group. Counts the loops that it finished.
 class EchoTraining : public TrainHandler {
  public:
-  explicit EchoTraining(int rank) : rank_(rank) {}
+  EchoTraining(int rank, std::atomic<int>* finished)
+      : rank_(rank), finished_(finished) {}
 
   absl::StatusOr<v1::TrainResult> Run(int64_t,
                                       const v1::TrainPlan& call) override {
@@ -50,16 +52,22 @@ class EchoTraining : public TrainHandler {
     result.mutable_forward()->set_num_tokens(rank_);
     return result;
   }
+  absl::Status Finish(int64_t) override {
+    if (finished_ != nullptr) ++*finished_;
+    return absl::OkStatus();
+  }
 
  private:
   const int rank_;
+  std::atomic<int>* const finished_;
 };
 
 // Runs the script on `num_ranks` ranks; the ranks' statuses. `missing_rank`
 // leaves without a word before the first plan.
 std::vector<absl::Status> RunScript(int num_ranks, ScriptedSource& source,
                                     absl::Duration timeout = absl::Seconds(60),
-                                    int missing_rank = -1) {
+                                    int missing_rank = -1,
+                                    std::atomic<int>* finished = nullptr) {
   return test::RunRanks(
       num_ranks,
       [&](Communicator& communicator) -> absl::Status {
@@ -80,7 +88,7 @@ std::vector<absl::Status> RunScript(int num_ranks, ScriptedSource& source,
           absl::SleepFor(3 * timeout);
           return absl::OkStatus();
         }
-        EchoTraining training(communicator.rank());
+        EchoTraining training(communicator.rank(), finished);
         return GroupLoop(&communicator, &engine, &training,
                          Model().config.num_experts,
                          communicator.rank() == 0 ? &source : nullptr)
@@ -307,18 +315,23 @@ TEST(GroupLoopTest, ExpertStatsCountEveryTokenOnce) {
 
 TEST(GroupLoopTest, EndsCleanlyWhenTheSourceHasNoMorePlans) {
   ScriptedSource source({NewPlan(0)});  // a plan with no chunks
-  for (const absl::Status& status : RunScript(3, source)) {
+  std::atomic<int> finished{0};
+  for (const absl::Status& status :
+       RunScript(3, source, absl::Seconds(60), -1, &finished)) {
     EXPECT_TRUE(status.ok()) << status;
   }
   EXPECT_EQ(source.results.size(), 1u);
   EXPECT_EQ(source.failures.size(), 0u);
+  EXPECT_EQ(finished, 3);  // training was told
 }
 
 TEST(GroupLoopTest, ABadPlanEndsTheGroupWithItsSentenceOnEveryRank) {
   v1::Plan bad = NewPlan(5);
   test::AddChunk(bad.mutable_forward(), 1, 1, 0, {61}, {0});
   ScriptedSource source({NewPlan(4), bad, NewPlan(6)});
-  const auto results = RunScript(3, source);
+  std::atomic<int> finished{0};
+  const auto results = RunScript(3, source, absl::Seconds(60), -1, &finished);
+  EXPECT_EQ(finished, 0);
   for (const absl::Status& status : results) {
     EXPECT_FALSE(status.ok());
     EXPECT_THAT(std::string(status.message()),
