@@ -251,6 +251,48 @@ TEST(RunTest, TokensThatFitAreFoundAndThePlanIsTold) {
       });
 }
 
+TEST(RunTest, TheCopyOfBackgroundSavesIsInThePlan) {
+  const auto plan_of = [](const RankMemory& memory, bool background,
+                          v1::RankMemoryPlan* plan) {
+    absl::Status status;
+    test::RunRanks(1, [&](Communicator& communicator) -> absl::Status {
+      test::RunRankOptions options;
+      options.checkpoint = test::GoldenPath(kGolden);
+      options.memory = memory;
+      OCTET_ASSIGN_OR_RETURN(const auto rank,
+                             test::RunRank::New(communicator, options));
+      v1::CreateRunRequest request = test::GoldenFullRun();
+      request.set_max_rank_tokens(64);
+      request.set_background_saves(background);
+      const auto run =
+          TrainingRun::Create(rank->model(), rank->environment, request, 0);
+      status = run.status();
+      if (run.ok()) *plan = (*run)->Describe().memory(0);
+      return absl::OkStatus();
+    });
+    return status;
+  };
+  v1::RankMemoryPlan without, with;
+  ASSERT_TRUE(plan_of({}, false, &without).ok());
+  ASSERT_TRUE(plan_of({}, true, &with).ok());
+  EXPECT_EQ(without.snapshot_bytes(), 0);
+  EXPECT_EQ(with.snapshot_bytes(), with.optimizer_bytes());
+  const int64_t enough = NewBytes(without);
+  EXPECT_EQ(NewBytes(with), enough + with.snapshot_bytes());
+  EXPECT_TRUE(plan_of({enough, 0}, false, &without).ok());
+  const absl::Status refused = plan_of({enough, 0}, true, &with);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("copy of background_saves"));
+  // With a device the copy is in the host's memory.
+  const int64_t copy = with.snapshot_bytes();
+  EXPECT_TRUE(plan_of({enough, 0, copy}, true, &with).ok());
+  EXPECT_TRUE(plan_of({enough, 0, 0}, true, &with).ok());  // unknown
+  EXPECT_THAT(
+      std::string(plan_of({enough, 0, copy - 1}, true, &with).message()),
+      HasSubstr("of its host for the copy of background_saves"));
+}
+
 TEST(RunTest, FreezeTrainsOnlyWhatItNames) {
   OnRanks(2, {}, [&](test::RunRank& rank) -> absl::Status {
     v1::CreateRunRequest request = test::GoldenFullRun();
