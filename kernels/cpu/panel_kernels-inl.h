@@ -23,8 +23,43 @@ void FillF32(const ColumnSource& source, int64_t steps, std::byte* to) {
   PackColumnsF32(source, kTile, steps, reinterpret_cast<float*>(to));
 }
 
+#if defined(__AVX512F__)
+// For a permutation of two vectors of 32: elements 0, 32, 1, 33, ... 15, 47.
+[[gnu::always_inline]] inline __m512i FirstOfPairs() {
+  const __m512i lanes =
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_or_si512(
+      lanes,
+      _mm512_slli_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(kTile)), 16));
+}
+#endif
+
 void FillBf16(const ColumnSource& source, int64_t steps, std::byte* to) {
+#if defined(__AVX512F__)
+  // Whole pairs of whole rows, 32 columns at once.
+  int64_t whole = 0;
+  if (source.columns == kTile) {
+    whole = source.rows / 2 < steps ? source.rows / 2 : steps;
+    if (whole < 0) whole = 0;
+  }
+  const __m512i first = FirstOfPairs();
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(kTile / 2));
+  const uint16_t* row = static_cast<const uint16_t*>(source.data);
+  for (int64_t step = 0; step < whole; ++step, to += kStep) {
+    const __m512i even = _mm512_loadu_si512(row);
+    const __m512i odd = _mm512_loadu_si512(row + source.stride);
+    _mm512_store_si512(to, _mm512_permutex2var_epi16(even, first, odd));
+    _mm512_store_si512(to + kStep / 2,
+                       _mm512_permutex2var_epi16(even, second, odd));
+    row += 2 * source.stride;
+  }
+  ColumnSource rest = source;
+  rest.data = row;
+  rest.rows -= 2 * whole;
+  PackColumnsPairs(rest, kTile, steps - whole, reinterpret_cast<float*>(to));
+#else
   PackColumnsPairs(source, kTile, steps, reinterpret_cast<float*>(to));
+#endif
 }
 
 void TransposeF32(const std::byte* from, int inputs, std::byte* to) {

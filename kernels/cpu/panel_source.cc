@@ -8,6 +8,7 @@ namespace octet::cpu {
 namespace {
 
 constexpr int64_t kTile = kPanelOutputs;  // outputs and inputs
+constexpr int64_t kLine = 64;             // bytes of a cache line
 
 const CpuMatrix& Cast(const PackedMatrix& matrix) {
   return static_cast<const CpuMatrix&>(matrix);
@@ -58,7 +59,6 @@ const std::byte* TransposedWeightPanels::Block(int group, int64_t panel,
 
 void TransposedWeightPanels::FetchAhead(int group, int64_t panel, int64_t step,
                                         int64_t begin, int64_t end) const {
-  constexpr int64_t kLine = 64;
   const CpuMatrix& w = Cast(*w_[group]);
   if (!w.resident()) return;
   const int64_t per_step = InputsPerStep(w.dtype());
@@ -95,6 +95,26 @@ const std::byte* ActivationPanels::Block(int /*group*/, int64_t panel,
     kernels_.fill_bf16(source, steps, scratch);
   }
   return scratch;
+}
+
+void ActivationPanels::FetchAhead(int /*group*/, int64_t panel, int64_t step,
+                                  int64_t begin, int64_t end) const {
+  const int64_t size = static_cast<int64_t>(SizeOf(x_.dtype()));
+  const int64_t per_step = InputsPerStep(x_.dtype());
+  const int64_t row_bytes = x_.dim(1) * size;
+  const int64_t bytes =
+      std::min(kPanelOutputs, x_.dim(1) - panel * kPanelOutputs) * size;
+  const int64_t row_end =
+      std::min(x_.dim(0), (step + end / kStepBytes) * per_step);
+  const std::byte* column =
+      static_cast<const std::byte*>(x_.data()) + panel * kPanelOutputs * size;
+  for (int64_t row = (step + begin / kStepBytes) * per_step; row < row_end;
+       ++row) {
+    for (int64_t i = 0; i < bytes; i += kLine) {
+      __builtin_prefetch(column + row * row_bytes + i, /*rw=*/0,
+                         /*locality=*/2);
+    }
+  }
 }
 
 }  // namespace octet::cpu

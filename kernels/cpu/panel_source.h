@@ -84,7 +84,8 @@ class TransposedWeightPanels : public PanelSource {
 };
 
 // The panels of x^T [k, T] from activations x [T, k] (f32 or bf16, row-major):
-// steps run over T.
+// steps run over T. A panel is a few bytes of every row, which are fetched
+// ahead.
 class ActivationPanels : public PanelSource {
  public:
   ActivationPanels(ConstTensor x, const PanelKernels& kernels)
@@ -95,6 +96,8 @@ class ActivationPanels : public PanelSource {
   bool resident() const override { return false; }
   const std::byte* Block(int group, int64_t panel, int64_t step, int64_t steps,
                          std::byte* scratch) const override;
+  void FetchAhead(int group, int64_t panel, int64_t step, int64_t begin,
+                  int64_t end) const override;
 
  private:
   const ConstTensor x_;
