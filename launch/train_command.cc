@@ -226,8 +226,12 @@ absl::Status Train(const Settings& settings) {
         static_cast<long long>(outcome.steps));
     return absl::OkStatus();
   }
-  std::printf("done: %lld steps, train_loss %.4f",
-              static_cast<long long>(outcome.steps), outcome.train_loss);
+  std::printf("done: %lld steps", static_cast<long long>(outcome.steps));
+  if (outcome.train_loss.has_value()) {
+    std::printf(", train_loss %.4f", *outcome.train_loss);
+  } else {
+    std::printf(", none left to train");
+  }
   if (std::isfinite(outcome.eval_loss)) {
     std::printf(", eval_loss %.4f, perplexity %.3f", outcome.eval_loss,
                 std::exp(outcome.eval_loss));

@@ -46,6 +46,13 @@ TrainJob::TrainJob(TrainJobOptions options, DataPipeline& data,
       eval_loss_(std::nan("")) {}
 
 absl::StatusOr<TrainOutcome> TrainJob::Run() {
+  absl::StatusOr<TrainOutcome> outcome = RunSteps();
+  // The service may outlive this command, and has one run at a time.
+  if (!outcome.ok() || outcome->stopped) LeaveRun();
+  return outcome;
+}
+
+absl::StatusOr<TrainOutcome> TrainJob::RunSteps() {
   OCTET_RETURN_IF_ERROR(Begin());
   if (options_.eval_on_start && step_ == 0) {
     OCTET_RETURN_IF_ERROR(Evaluate().status());
@@ -66,8 +73,8 @@ absl::StatusOr<TrainOutcome> TrainJob::Run() {
   }
   const int64_t own_steps = step_ - start_step_;
   outcome.steps = step_;
-  outcome.train_loss =
-      own_steps > 0 ? loss_sum_ / static_cast<double>(own_steps) : 0;
+  if (own_steps > 0)
+    outcome.train_loss = loss_sum_ / static_cast<double>(own_steps);
   if (outcome.stopped) {
     OCTET_RETURN_IF_ERROR(Log(true));
     if (saved_step_ != step_) OCTET_RETURN_IF_ERROR(SaveCheckpoint(false));
@@ -76,31 +83,6 @@ absl::StatusOr<TrainOutcome> TrainJob::Run() {
   OCTET_RETURN_IF_ERROR(Finish());
   outcome.eval_loss = eval_loss_;
   return outcome;
-}
-
-// With room for saves in the background when there is any: that is said.
-absl::StatusOr<v1::Run> TrainJob::CreateRun() {
-  v1::CreateRunRequest request = options_.run;
-  const bool single = options_.train_batch_size == 1;
-  request.set_reduction(single ? v1::LOSS_REDUCTION_SLOT_MEAN
-                               : v1::LOSS_REDUCTION_TOKEN_MEAN);
-  request.mutable_router_loss()->set_scope(
-      single ? v1::ROUTER_LOSS_SCOPE_SLOT : v1::ROUTER_LOSS_SCOPE_BATCH);
-  request.set_background_saves(options_.background_saves &&
-                               options_.save_steps > 0 &&
-                               options_.save_steps < counts_.total_steps);
-  absl::StatusOr<v1::Run> run = client_.CreateRun(request);
-  if (!request.background_saves() || !absl::IsResourceExhausted(run.status())) {
-    return run;
-  }
-  const absl::Status refusal = run.status();
-  request.set_background_saves(false);
-  run = client_.CreateRun(request);
-  if (run.ok() && observer_.on_note) {
-    observer_.on_note(absl::StrCat("steps wait while a checkpoint is written: ",
-                                   refusal.message()));
-  }
-  return run;
 }
 
 absl::Status TrainJob::Begin() {

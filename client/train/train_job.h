@@ -85,9 +85,9 @@ struct TrainObserver {
 
 struct TrainOutcome {
   int64_t steps = 0;
-  bool stopped = false;   // by the observer; the state is saved
-  double train_loss = 0;  // mean over this process's steps
-  double eval_loss = 0;   // NaN without validation
+  bool stopped = false;              // by the observer; the state is saved
+  std::optional<double> train_loss;  // mean over this process's steps, if any
+  double eval_loss = 0;              // NaN without validation
 };
 
 // The newest complete checkpoint-N of a directory; empty when there is none.
@@ -107,8 +107,14 @@ class TrainJob {
  private:
   struct StepSums;
 
+  absl::StatusOr<TrainOutcome> RunSteps();
   absl::Status Begin();
   absl::StatusOr<v1::Run> CreateRun();
+  // Ends what a killed command with this output directory left open; false:
+  // there was none.
+  absl::StatusOr<bool> EndRunLeftOpen();
+  absl::Status EndIfOpen(const std::string& run_id);
+  void LeaveRun();
   absl::Status LoadCheckpoint();
   absl::Status RestoreClientState(const std::string& text);
   std::string ClientState() const;

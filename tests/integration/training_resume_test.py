@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from octet_processes import SOURCE_DIR, Process, descendants, is_running, make_checkpoint, run
+from octet_processes import SOURCE_DIR, Process, Service, descendants, is_running, make_checkpoint, run
 from training_runs import Outcome, train, train_command
 
 KILLS = 20
@@ -207,6 +207,25 @@ class TrainingResumeTest(unittest.TestCase):
         self.assertIn(f"the save in the background to {writing.with_suffix('')} after step {SAVE_STEPS} failed: "
                       f"{writing}/state-0000", process.output())
         self.finish(output, WIDTHS[0])
+
+    def test_a_service_that_outlives_the_command(self) -> None:
+        with Service(self.model, 2) as service:
+            server = ("--server", service.address, "--tokenizer", self.model)
+            output = self.root / "served"
+            for number, kill in enumerate((signal.SIGINT, signal.SIGKILL)):
+                process = self.start(output, server)
+                self.assertTrue(self.wait_until(process, lambda: last_step(output) >= 7 * (number + 1)))
+                process.process.send_signal(kill)
+                process.process.wait(30)
+                other = train_command(self.model, self.text, self.root / "other", *FLAGS, *server)
+                if kill == signal.SIGKILL:
+                    self.assertIn("is open, expected none", run(*other, check=False).stderr)
+            # A refusal ends its run, too.
+            self.assertIn("seed is 42, expected 7", run(
+                *train_command(self.model, self.text, output, *FLAGS, *server, "--seed", 7), check=False).stderr)
+            self.finish(output, server)
+            run(*other)
+            self.assertIn("done: 60 steps, none left to train", run(*other).stdout)
 
     def test_killed_before_the_first_checkpoint(self) -> None:
         output = self.root / "early"
