@@ -1,5 +1,7 @@
 #include "worker/train/background_save.h"
 
+#include <algorithm>
+#include <chrono>
 #include <new>
 #include <utility>
 
@@ -15,7 +17,9 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 // Between looks at the group while this rank waits for its own file.
-constexpr absl::Duration kLook = absl::Milliseconds(50);
+constexpr std::chrono::milliseconds kLook(50);
+// What clocks count without overflow.
+constexpr absl::Duration kLongestPause = absl::Hours(24 * 365);
 
 // A file that cannot be written is no reason to end the group, whatever code
 // the system's error has.
@@ -113,7 +117,7 @@ void BackgroundSave::Run() {
   if (!root_ || !AwaitHandOver()) return;
   std::vector<std::string> pieces;
   {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     pieces = std::move(pieces_);
   }
   absl::Status status =
@@ -134,33 +138,31 @@ absl::Status BackgroundSave::WriteFile() {
 
 absl::Status BackgroundSave::Pace(int64_t num_bytes) {
   paced_bytes_ += num_bytes;
-  absl::Time when = absl::InfinitePast();
+  std::unique_lock<std::mutex> lock(mutex_);
   if (bytes_per_second_ > 0) {
-    when = start_ + absl::Seconds(static_cast<double>(paced_bytes_) /
-                                  static_cast<double>(bytes_per_second_));
+    const absl::Duration since_start =
+        absl::Seconds(static_cast<double>(paced_bytes_) /
+                      static_cast<double>(bytes_per_second_));
+    const absl::Duration left =
+        std::min(start_ + since_start - absl::Now(), kLongestPause);
+    changed_.wait_for(lock, absl::ToChronoNanoseconds(left),
+                      [this] { return hurry_ || cancelled_; });
   }
-  const auto disturbed = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return hurry_ || cancelled_;
-  };
-  absl::MutexLock lock(&mu_);
-  mu_.AwaitWithDeadline(absl::Condition(&disturbed), when);
   if (cancelled_) return absl::CancelledError("the save was given up");
   return absl::OkStatus();
 }
 
 bool BackgroundSave::AwaitHandOver() {
-  const auto told = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return handed_over_ || cancelled_;
-  };
-  absl::MutexLock lock(&mu_);
-  mu_.Await(absl::Condition(&told));
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return handed_over_ || cancelled_; });
   return !cancelled_;
 }
 
 void BackgroundSave::Report(Reached point, absl::Status status) {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   reached_ = point;
   status_ = AsRefusal(status);
+  changed_.notify_all();
 }
 
 // ---- the group loop's thread
@@ -168,8 +170,9 @@ void BackgroundSave::Report(Reached point, absl::Status status) {
 absl::StatusOr<bool> BackgroundSave::Advance(bool wait, int64_t step_id) {
   const OpInfo op = FileOp("background save", step_id);
   if (wait) {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     hurry_ = true;
+    changed_.notify_all();
   }
   if (stage_ == Stage::kFiles) {
     OCTET_ASSIGN_OR_RETURN(const bool there,
@@ -201,7 +204,7 @@ absl::StatusOr<bool> BackgroundSave::AllReached(Reached point, bool own,
   if (own && wait) OCTET_RETURN_IF_ERROR(AwaitOwn(point, op));
   int64_t missing = 0;
   if (own) {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     missing = reached_ < point ? 1 : 0;
   }
   OCTET_RETURN_IF_ERROR(communicator_.AllReduceI64(absl::MakeSpan(&missing, 1),
@@ -210,14 +213,12 @@ absl::StatusOr<bool> BackgroundSave::AllReached(Reached point, bool own,
 }
 
 absl::Status BackgroundSave::AwaitOwn(Reached point, const OpInfo& op) {
-  const auto there = [this, point]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return reached_ >= point;
-  };
+  const auto there = [this, point] { return reached_ >= point; };
   const absl::Time deadline = absl::Now() + *op.timeout;
   while (true) {
     {
-      absl::MutexLock lock(&mu_);
-      if (mu_.AwaitWithTimeout(absl::Condition(&there), kLook)) break;
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (changed_.wait_for(lock, kLook, there)) break;
     }
     OCTET_RETURN_IF_ERROR(communicator_.Poll(op));
     if (absl::Now() > deadline) {
@@ -230,7 +231,7 @@ absl::Status BackgroundSave::AwaitOwn(Reached point, const OpInfo& op) {
 }
 
 absl::Status BackgroundSave::ThreadStatus() {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   return status_;
 }
 
@@ -238,16 +239,18 @@ absl::Status BackgroundSave::HandOver(const OpInfo& op) {
   OCTET_ASSIGN_OR_RETURN(std::vector<std::string> pieces,
                          GatherMessages(communicator_, EncodePieces(own_), op));
   stage_ = Stage::kCommit;
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   pieces_ = std::move(pieces);
   handed_over_ = true;
+  changed_.notify_all();
   return absl::OkStatus();
 }
 
 void BackgroundSave::End(const absl::Status& result) {
   {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     cancelled_ = true;
+    changed_.notify_all();
   }
   thread_.join();
   // A directory that was renamed before has another name than this.

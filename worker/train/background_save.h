@@ -16,16 +16,16 @@
 #ifndef OCTET_WORKER_TRAIN_BACKGROUND_SAVE_H_
 #define OCTET_WORKER_TRAIN_BACKGROUND_SAVE_H_
 
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "worker/checkpoint/staged_directory.h"
 #include "worker/checkpoint/training_manifest.h"
@@ -88,19 +88,18 @@ class BackgroundSave {
   void Run();
   absl::Status WriteFile();
   // Waits until `num_bytes` more may be written; CANCELLED when it is to stop.
-  absl::Status Pace(int64_t num_bytes) ABSL_LOCKS_EXCLUDED(mu_);
-  bool AwaitHandOver() ABSL_LOCKS_EXCLUDED(mu_);
-  void Report(Reached point, absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Pace(int64_t num_bytes);
+  bool AwaitHandOver();
+  void Report(Reached point, absl::Status status);
 
   // Collective: have all ranks' threads (`own` false: not this one's) come to
   // `point`?
   absl::StatusOr<bool> AllReached(Reached point, bool own, bool wait,
-                                  const OpInfo& op) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status AwaitOwn(Reached point, const OpInfo& op)
-      ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status ThreadStatus() ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status HandOver(const OpInfo& op) ABSL_LOCKS_EXCLUDED(mu_);
-  void End(const absl::Status& result) ABSL_LOCKS_EXCLUDED(mu_);
+                                  const OpInfo& op);
+  absl::Status AwaitOwn(Reached point, const OpInfo& op);
+  absl::Status ThreadStatus();
+  absl::Status HandOver(const OpInfo& op);
+  void End(const absl::Status& result);
 
   Communicator& communicator_;
   const bool root_;  // rank 0
@@ -117,13 +116,15 @@ class BackgroundSave {
   absl::Time start_;
   int64_t paced_bytes_ = 0;
 
-  absl::Mutex mu_;
-  Reached reached_ ABSL_GUARDED_BY(mu_) = Reached::kNothing;
-  absl::Status status_ ABSL_GUARDED_BY(mu_);  // of what was reached
-  bool hurry_ ABSL_GUARDED_BY(mu_) = false;
-  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  bool handed_over_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::string> pieces_ ABSL_GUARDED_BY(mu_);  // of all ranks
+  std::mutex mutex_;  // std: ThreadSanitizer sees it
+  std::condition_variable changed_;
+  // Guarded by mutex_.
+  Reached reached_ = Reached::kNothing;
+  absl::Status status_;  // of what was reached
+  bool hurry_ = false;
+  bool cancelled_ = false;
+  bool handed_over_ = false;
+  std::vector<std::string> pieces_;  // of all ranks
 
   std::thread thread_;
 };
