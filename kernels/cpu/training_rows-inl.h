@@ -57,7 +57,7 @@ void SwiGluBackwardOf(const In* gate, const In* up, const Grad* dout, int64_t n,
     const F32 b = LoadUpTo(up + i, count);
     const F32 d = LoadUpTo(dout + i, count);
     const F32 s = one / (one + Exp(Set(0.0f) - a));
-    if (out != nullptr) StoreUpTo(out + i, Silu(a) * b, count);
+    if (out != nullptr) StoreUpTo(out + i, (a * s) * b, count);
     StoreUpTo(dgate + i, d * b * (s * Fma(a, one - s, one)), count);
     StoreUpTo(dup + i, d * (a * s), count);
   }
