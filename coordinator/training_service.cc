@@ -1,11 +1,25 @@
 #include "coordinator/training_service.h"
 
+#include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "coordinator/group_failure.h"
 
 namespace octet {
 namespace {
+
+// Errors show ids, in one line.
+absl::Status CheckRunId(const std::string& id) {
+  for (size_t i = 0; i < id.size(); ++i) {
+    if (!absl::ascii_iscntrl(static_cast<unsigned char>(id[i]))) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "run_id has the control character ", static_cast<int>(id[i]),
+        " at byte ", i, ", expected printable characters"));
+  }
+  return absl::OkStatus();
+}
 
 // Sends a call to the group; `take` moves its answer out of the result.
 template <typename Response, typename Take>
@@ -62,6 +76,12 @@ grpc::ServerUnaryReactor* TrainingService::ListRuns(
 grpc::ServerUnaryReactor* TrainingService::CreateRun(
     grpc::CallbackServerContext* context, const v1::CreateRunRequest* request,
     v1::Run* response) {
+  const absl::Status id = CheckRunId(request->run_id());
+  if (!id.ok()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(id));
+    return reactor;
+  }
   v1::TrainPlan call;
   *call.mutable_create_run() = *request;
   return Call(context, loop_, std::move(call), response,

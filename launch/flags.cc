@@ -38,7 +38,9 @@ std::string NumberExpectation(Range range) {
   if (has_min && has_max) {
     return absl::StrFormat("%s in [%.15g, %.15g]", kind, range.min, range.max);
   }
-  if (has_min) return absl::StrFormat("%s of at least %.15g", kind, range.min);
+  const char* const most = std::is_same_v<T, float> ? ", below 3.4e38" : "";
+  if (has_min)
+    return absl::StrFormat("%s of at least %.15g%s", kind, range.min, most);
   if (has_max) return absl::StrFormat("%s of at most %.15g", kind, range.max);
   return kind;
 }
@@ -169,30 +171,30 @@ absl::StatusOr<std::vector<std::string>> Flags::Impl::ArgsFromYaml(
     if (!file.IsMap())
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": expected a map of flags"));
+    absl::flat_hash_set<std::string> names;
     for (const auto& entry : file) {
       const std::string key = entry.first.as<std::string>();
       const std::string name = Canonical(key);
       const std::string flag = "--" + name;
+      const auto bad = [&](absl::string_view what) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ": key '", key, "' ", what));
+      };
+      if (!names.insert(name).second) {
+        return bad("is there twice, expected it once");
+      }
       if (ignorable.contains(name)) {
         ignored.push_back(name);
         continue;
       }
       if (key == "config" || app.get_option_no_throw(flag) == nullptr) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ": key '", key, "' is not a flag of ",
-                         app.get_name(), "; see --help"));
+        return bad(
+            absl::StrCat("is not a flag of ", app.get_name(), "; see --help"));
       }
-      if (entry.second.IsMap()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ": key '", key, "' is a map, expected a value"));
-      }
-      if (entry.second.IsNull()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ": key '", key, "' is empty, expected a value"));
-      }
+      if (entry.second.IsMap()) return bad("is a map, expected a value");
+      if (entry.second.IsNull()) return bad("is empty, expected a value");
       if (entry.second.IsSequence() && !list_options.contains(name)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            path, ": key '", key, "' is a list, expected one value"));
+        return bad("is a list, expected one value");
       }
       const std::vector<std::string> values =
           entry.second.IsSequence()

@@ -25,10 +25,14 @@ void PrintReport(const MergeReport& report, bool nf4) {
     if (nf4) std::printf("  %16.3e", module.quantized);
     std::printf("\n");
   }
-  std::printf("%lld tensors replaced, %lld as they were, %.1f MiB written\n",
-              static_cast<long long>(report.replaced),
-              static_cast<long long>(report.copied),
-              static_cast<double>(report.num_bytes) / (1 << 20));
+  int64_t adapted = 0;
+  for (const MergedModule& module : report.modules) adapted += module.tensors;
+  std::printf(
+      "%lld tensors adapted, %lld replaced whole, %lld as they were, "
+      "%.1f MiB written\n",
+      static_cast<long long>(adapted), static_cast<long long>(report.replaced),
+      static_cast<long long>(report.copied),
+      static_cast<double>(report.num_bytes) / (1 << 20));
 }
 
 }  // namespace

@@ -63,6 +63,12 @@ absl::StatusOr<std::vector<DatasetSpec>> FindDatasets(
     const DataOptions& options, DataReport& report) {
   if (!options.files.empty()) return DatasetsOfFiles(options.files);
   if (options.datasets.empty()) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(options.dataset_dir, error)) {
+      return absl::NotFoundError(absl::StrCat(
+          "neither files nor names of data sets are given, and dataset_dir '",
+          options.dataset_dir, "' is no directory, expected one of them"));
+    }
     return DatasetsOfFolder(
         options.dataset_dir,
         options.encoder.stage == Stage::kPretrain ? ".txt" : ".json");

@@ -1,8 +1,10 @@
 #include "client/train/trainer_log.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
@@ -48,6 +50,12 @@ Json ToJson(const LogEntry& entry) {
   return out;
 }
 
+// By errno, which streams leave as the system set it.
+absl::Status NotWritten(const std::string& path) {
+  return absl::UnavailableError(
+      absl::StrCat(path, ": cannot be written: ", std::strerror(errno)));
+}
+
 absl::Status WriteFile(const std::string& path, const std::string& text) {
   const std::string temporary = absl::StrCat(path, ".tmp");
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
@@ -56,8 +64,9 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   if (file.good() && std::rename(temporary.c_str(), path.c_str()) == 0) {
     return absl::OkStatus();
   }
+  const absl::Status error = NotWritten(path);
   std::remove(temporary.c_str());
-  return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
+  return error;
 }
 
 std::string Line(const LogEntry& entry, int64_t total_steps,
@@ -123,7 +132,7 @@ absl::Status TrainerLog::Add(const LogEntry& entry, absl::Duration elapsed,
   file << Line(entry, total_steps_, elapsed, start_step);
   file.close();
   if (file.good()) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
+  return NotWritten(path);
 }
 
 absl::Status TrainerLog::WriteState(double num_epochs) const {

@@ -128,9 +128,9 @@ TEST(TrainerLogTest, ResultsJoinTheCommonFile) {
 
 TEST(TrainerLogTest, AnUnwritableFolderIsNamed) {
   const auto log = TrainerLog::Open("/nowhere/at/all", 1, {});
-  EXPECT_THAT(
-      std::string(log.status().message()),
-      HasSubstr("/nowhere/at/all/trainer_log.jsonl: cannot be written"));
+  EXPECT_THAT(std::string(log.status().message()),
+              HasSubstr("/nowhere/at/all/trainer_log.jsonl: cannot be written: "
+                        "No such file"));
 }
 
 constexpr char kPngSignature[] = "\x89PNG\r\n\x1a\n";

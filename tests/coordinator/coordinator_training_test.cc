@@ -70,6 +70,10 @@ TEST(CoordinatorTrainingTest, RefusalsComeWithTheirSentence) {
             absl::StatusCode::kUnavailable);
   harness.StartGroup();
   ASSERT_TRUE(client.CreateRun(NewRun("a")).ok());
+  EXPECT_EQ(client.CreateRun(NewRun("b\nc")).status(),
+            absl::InvalidArgumentError("run_id has the control character 10 at "
+                                       "byte 1, expected printable "
+                                       "characters"));
   const auto empty =
       client.ForwardBackward(Numbered<v1::ForwardBackwardRequest>(1));
   EXPECT_EQ(empty.status().code(), absl::StatusCode::kInvalidArgument);

@@ -238,6 +238,15 @@ class TrainingClientTest(unittest.TestCase):
         self.assertEqual(run.call("LoadState", path=path)["client_state"], "row 17")
         self.assertEqual([run.step(slots) for _ in range(2)], losses)
 
+    def test_paths_that_name_nothing_are_refused(self) -> None:
+        run = Run(self.client, FULL)
+        for method, path, text in [
+                ("SaveState", "", "path is empty, expected a directory to write"),
+                ("SaveState", "a\0b", "path has a zero at byte 1"),
+                ("LoadState", "", "path is empty, expected the directory of a saved state")]:
+            self.assert_refused(grpc.StatusCode.INVALID_ARGUMENT, text,
+                                lambda method=method, path=path: run.call(method, path=path))
+
     def test_export_is_a_peft_adapter(self) -> None:
         run = Run(self.client, LORA)
         slots = golden_slots()

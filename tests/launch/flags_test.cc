@@ -136,6 +136,9 @@ TEST(FlagsTest, BadValuesAreNamedWithWhatWasExpected) {
        "octet test: --seed is '-1', expected a whole number of at least 0"},
       {{"--top-p", "nan"},
        "octet test: --top-p is 'nan', expected a number in [0, 1]"},
+      {{"--temperature", "1e300"},
+       "octet test: --temperature is '1e300', expected a number of at "
+       "least 0, below 3.4e38"},
       {{"--timeout", "5"},
        "octet test: --timeout is '5', expected a time above zero such as 1.5s "
        "or 2m"},
@@ -178,6 +181,8 @@ TEST(FlagsTest, BadFilesAreNamed) {
               HasSubstr("key 'workers' is a map, expected a value"));
   EXPECT_THAT(parse("workers: [1, 2]\n"),
               HasSubstr("key 'workers' is a list, expected one value"));
+  EXPECT_THAT(parse("top_p: 0.5\nworkers: 2\ntop-p: 0.6\n"),
+              HasSubstr("key 'top-p' is there twice, expected it once"));
   EXPECT_THAT(parse("model:\n"),
               HasSubstr("key 'model' is empty, expected a value"));
   EXPECT_THAT(parse("mpi: maybe\n"),

@@ -33,6 +33,10 @@ absl::Status StagedDirectory::Begin() const {
     return absl::InvalidArgumentError(
         "path is empty, expected a directory to write");
   }
+  if (const size_t at = path_.find('\0'); at != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "path has a zero at byte ", at, ", expected the name of a directory"));
+  }
   std::error_code error;
   if (fs::exists(path_, error) &&
       !(fs::is_directory(path_, error) && fs::is_empty(path_, error))) {

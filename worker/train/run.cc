@@ -186,7 +186,8 @@ absl::StatusOr<v1::ForwardResponse> TrainingRun::Forward(
 
 absl::StatusOr<v1::ForwardResponse> TrainingRun::ForwardBackward(
     const v1::ForwardBackwardRequest& request, int64_t step_id) {
-  if (!(request.loss_scale() >= 0 && std::isfinite(request.loss_scale()))) {
+  if (!(request.loss_scale() >= 0 &&
+        std::isfinite(static_cast<float>(request.loss_scale())))) {
     return absl::InvalidArgumentError(
         absl::StrCat("loss_scale is ", request.loss_scale(),
                      ", expected 0 (meaning 1) or more, and finite"));
@@ -214,6 +215,10 @@ absl::StatusOr<v1::ForwardResponse> TrainingRun::ForwardBackward(
 
 absl::StatusOr<v1::OptimStepResponse> TrainingRun::OptimStep(
     const v1::OptimStepRequest& request, int64_t step_id) {
+  if (!request.has_adamw()) {
+    return absl::InvalidArgumentError(
+        "adamw is not given, expected the step's learning rate in it");
+  }
   OCTET_RETURN_IF_ERROR(CheckAdamW(request.adamw()));
   const absl::Time begin = absl::Now();
   const absl::StatusOr<StepOutcome> outcome =
@@ -252,6 +257,10 @@ absl::StatusOr<v1::SaveStateResponse> TrainingRun::SaveState(
 
 absl::StatusOr<v1::LoadStateResponse> TrainingRun::LoadState(
     const v1::LoadStateRequest& request, int64_t step_id) {
+  if (request.path().empty()) {
+    return absl::InvalidArgumentError(
+        "path is empty, expected the directory of a saved state");
+  }
   OCTET_RETURN_IF_ERROR(saver_.Settle(step_id));
   OCTET_ASSIGN_OR_RETURN(
       const RunProgress progress,

@@ -142,6 +142,13 @@ class StateReader {
     if (manifest_.seed != current.seed) {
       return error("seed", manifest_.seed, current.seed);
     }
+    const auto kind = [](float lora_scale) {
+      return lora_scale > 0 ? "LoRA" : "FULL or FREEZE";
+    };
+    if ((manifest_.lora_scale > 0) != (current.lora_scale > 0)) {
+      return error("method", kind(manifest_.lora_scale),
+                   kind(current.lora_scale));
+    }
     if (manifest_.lora_scale != current.lora_scale) {
       return error("lora_scale", manifest_.lora_scale, current.lora_scale);
     }

@@ -145,6 +145,8 @@ TEST(RunTest, CallsRefuseWhatCannotBe) {
        "slots is empty, expected at least one"},
       {[](Request& r) { r.set_loss_scale(-1); },
        "loss_scale is -1, expected 0 (meaning 1) or more"},
+      {[](Request& r) { r.set_loss_scale(1e39); },
+       "loss_scale is 1e+39, expected 0 (meaning 1) or more, and finite"},
       {[](Request& r) { r.add_slots(); }, "slot 4"},
       {[](Request& r) {
          r.mutable_slots(2)->mutable_sequences(0)->set_token_ids(3, 320);
@@ -188,7 +190,12 @@ TEST(RunTest, CallsRefuseWhatCannotBe) {
       EXPECT_THAT(std::string(status.message()), HasSubstr(c.sentence));
       EXPECT_EQ(run->Describe().pending_slots(), 4);
     }
-    v1::OptimStepRequest step = test::GoldenStep();
+    v1::OptimStepRequest step;
+    EXPECT_EQ(run->OptimStep(step, 1).status(),
+              absl::InvalidArgumentError(
+                  "adamw is not given, expected the step's learning rate in "
+                  "it"));
+    step = test::GoldenStep();
     step.mutable_adamw()->set_beta2(1);
     EXPECT_EQ(run->OptimStep(step, 1).status(),
               absl::InvalidArgumentError(

@@ -126,6 +126,8 @@ TEST_F(SavedState, OfAnotherRunIsRefused) {
                 "manifest.json: seed is 5, expected 6 as in this run");
   ExpectRefused(path_, {0, 5, 2, ""}, absl::StatusCode::kInvalidArgument,
                 "lora_scale is 0.5, expected 2 as in this run");
+  ExpectRefused(path_, {0, 5, 0, ""}, absl::StatusCode::kInvalidArgument,
+                "method is LoRA, expected FULL or FREEZE as in this run");
   ExpectRefused(path_, Progress(), absl::StatusCode::kInvalidArgument,
                 "parameter 2 is model.layers.0.self_attn.q_proj.weight",
                 test::LoraRequest());
