@@ -187,6 +187,28 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
   return Tokenizer::Load(path);
 }
 
+// What a running service has chosen already. Its model directory may still
+// name the tokenizer.
+absl::Status CheckAgainstServer(const LocalServiceFlags& flags) {
+  const WorkerFlags defaults;
+  if (flags.worker.quantization != defaults.quantization ||
+      flags.worker.dtype != defaults.dtype) {
+    return UsageError(
+        absl::StrCat("--quantization is '", flags.worker.quantization,
+                     "' and --dtype '", flags.worker.dtype,
+                     "' with --server, expected them where the service "
+                     "is started"));
+  }
+  if (flags.workers != LocalServiceFlags().workers || flags.mpi ||
+      flags.worker.device != defaults.device) {
+    std::fprintf(stderr,
+                 "%s: --workers, --mpi and --device have no effect with "
+                 "--server\n",
+                 kProgram);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Train(const Settings& settings) {
   OCTET_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                          LoadTokenizer(settings));
@@ -288,6 +310,17 @@ absl::Status RunTrain(const Args& args) {
     return UsageError(
         "neither --model nor --server is given, expected a checkpoint's "
         "directory or a running service");
+  }
+  if (!settings.server.empty()) {
+    OCTET_RETURN_IF_ERROR(CheckAgainstServer(settings.service));
+  }
+  if (settings.train.val_size == 0 &&
+      (settings.train.evaluation_strategy != "no" ||
+       settings.train.eval_on_start)) {
+    std::fprintf(stderr,
+                 "%s: --evaluation-strategy and --eval-on-start have no effect "
+                 "without --val-size\n",
+                 kProgram);
   }
   return Train(settings);
 }

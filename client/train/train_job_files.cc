@@ -165,8 +165,12 @@ absl::Status TrainJob::RestoreClientState(const std::string& text) {
   OCTET_ASSIGN_OR_RETURN(
       plateau_,
       PlateauSchedule::Parse(state["schedule_state"].get<std::string>()));
-  OCTET_RETURN_IF_ERROR(
-      data_.Restore(state["data_position"].get<std::string>()));
+  const absl::Status place =
+      data_.Restore(state["data_position"].get<std::string>());
+  if (!place.ok()) {
+    return absl::Status(place.code(), absl::StrCat(options_.resume_from, ": ",
+                                                   place.message()));
+  }
   step_ = saved_step_ = state["step"].get<int64_t>();
   slots_in_epoch_ = state["slots_in_epoch"].get<int64_t>();
   num_experts_ = state["num_experts"].get<int>();

@@ -223,6 +223,9 @@ class TrainingResumeTest(unittest.TestCase):
             # A refusal ends its run, too.
             self.assertIn("seed is 42, expected 7", run(
                 *train_command(self.model, self.text, output, *FLAGS, *server, "--seed", 7), check=False).stderr)
+            self.assertIn("--quantization is 'nf4'", run(
+                *train_command(self.model, self.text, output, *FLAGS, *server, "--quantization", "nf4"),
+                check=False).stderr)
             self.finish(output, server)
             run(*other)
             self.assertIn("done: 60 steps, none left to train", run(*other).stdout)
@@ -235,6 +238,18 @@ class TrainingResumeTest(unittest.TestCase):
         shutil.copy(self.untouched / "adapter_config.json", unfinished)
         shutil.copy(self.untouched / "trainer_log.jsonl", output)
         self.finish(output, WIDTHS[0])
+
+    def test_other_data_are_refused(self) -> None:
+        text = self.root / "other.txt"
+        text.write_text(self.text.read_text().replace("e", "a"))
+        command = train_command(self.model, text, self.untouched, *FLAGS, *WIDTHS[0], "--max-steps", STEPS + 1)
+        self.assertIn(f"{self.untouched}/checkpoint-{STEPS}: the data position is of the data",
+                      run(*command, check=False).stderr)
+
+    def test_an_evaluation_without_rows_is_said(self) -> None:
+        flags = (*FLAGS, "--max-steps", 1, "--val-size", 0, *WIDTHS[0])
+        result = train(self.model, self.text, self.root / "no_rows", *flags)
+        self.assertIn("have no effect without --val-size", result.stderr)
 
     def test_a_directory_of_others_is_refused(self) -> None:
         output = self.root / "others"
