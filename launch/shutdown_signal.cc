@@ -3,8 +3,19 @@
 #include <signal.h>
 #include <time.h>
 
+#include <cstdio>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
 namespace octet {
 namespace {
+
+// Launchers forward what the terminal has sent to all already: that is one.
+constexpr absl::Duration kSameSignal = absl::Milliseconds(500);
+
+constexpr timespec kTenth = {.tv_sec = 0, .tv_nsec = 100'000'000};
 
 sigset_t ShutdownSet() {
   sigset_t set;
@@ -28,17 +39,40 @@ void UnblockShutdownSignals() {
 
 bool WaitForShutdownSignal(const std::function<bool()>& finished) {
   const sigset_t set = ShutdownSet();
-  const timespec tenth = {.tv_sec = 0, .tv_nsec = 100'000'000};
   while (!finished()) {
-    if (sigtimedwait(&set, nullptr, &tenth) > 0) return true;
+    if (sigtimedwait(&set, nullptr, &kTenth) > 0) return true;
   }
   return false;
 }
 
-bool TakeShutdownSignal() {
+ShutdownWatch::ShutdownWatch(std::string program)
+    : thread_([this, program = std::move(program)] { Run(program); }) {}
+
+ShutdownWatch::~ShutdownWatch() {
+  ended_ = true;
+  thread_.join();
+}
+
+void ShutdownWatch::Run(const std::string& program) {
   const sigset_t set = ShutdownSet();
-  const timespec none = {};
-  return sigtimedwait(&set, nullptr, &none) > 0;
+  absl::Time first = absl::InfiniteFuture();
+  while (!ended_) {
+    const int number = sigtimedwait(&set, nullptr, &kTenth);
+    if (number <= 0) continue;
+    if (absl::Now() - first > kSameSignal) {
+      // As if it had not been taken: this thread alone lets it through.
+      signal(number, SIG_DFL);
+      raise(number);
+      UnblockShutdownSignals();
+    }
+    if (asked_) continue;
+    first = absl::Now();
+    std::fprintf(stderr,
+                 "\n%s: ends when it can; the same signal again ends it at "
+                 "once\n",
+                 program.c_str());
+    asked_ = true;
+  }
 }
 
 }  // namespace octet

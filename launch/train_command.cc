@@ -122,7 +122,8 @@ absl::Status PrepareOutput(const TrainFlags& flags, TrainJobOptions* job) {
 class Service {
  public:
   static absl::StatusOr<Service> Start(const std::string& server,
-                                       const LocalServiceFlags& flags) {
+                                       const LocalServiceFlags& flags,
+                                       const ShutdownWatch& watch) {
     Service service;
     service.address_ = server;
     if (server.empty()) {
@@ -139,7 +140,7 @@ class Service {
         return end.ok() ? absl::UnavailableError("the workers have ended")
                         : end;
       }
-      if (TakeShutdownSignal()) return absl::CancelledError("interrupted");
+      if (watch.Asked()) return absl::CancelledError("interrupted");
       if (service.local_ == nullptr &&
           absl::Now() >
               deadline - flags.worker.load_timeout + absl::Seconds(10)) {
@@ -210,6 +211,7 @@ absl::Status CheckAgainstServer(const LocalServiceFlags& flags) {
 }
 
 absl::Status Train(const Settings& settings) {
+  const ShutdownWatch watch(kProgram);
   OCTET_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                          LoadTokenizer(settings));
   OCTET_ASSIGN_OR_RETURN(const DataOptions data_options,
@@ -221,8 +223,9 @@ absl::Status Train(const Settings& settings) {
   std::printf("%s\n", first.c_str());
   std::fflush(stdout);
 
-  OCTET_ASSIGN_OR_RETURN(const Service service,
-                         Service::Start(settings.server, settings.service));
+  OCTET_ASSIGN_OR_RETURN(
+      const Service service,
+      Service::Start(settings.server, settings.service, watch));
   OCTET_ASSIGN_OR_RETURN(TrainJobOptions job, settings.train.ToJobOptions(
                                                   service.model().num_layers(),
                                                   service.num_ranks()));
@@ -237,7 +240,7 @@ absl::Status Train(const Settings& settings) {
   observer.on_run = PrintMemoryPlan;
   observer.on_step = [&](const TrainProgress& now) { line.Show(now); };
   observer.on_note = [&](const std::string& text) { line.Note(text); };
-  observer.stop = TakeShutdownSignal;
+  observer.stop = [&watch] { return watch.Asked(); };
   TrainingClient client(service.address());
   OCTET_ASSIGN_OR_RETURN(
       const TrainOutcome outcome,

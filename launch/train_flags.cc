@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -18,7 +19,12 @@ namespace fs = std::filesystem;
 constexpr double kMost = 1e12;
 
 std::vector<std::string> Names(const std::string& list) {
-  return absl::StrSplit(list, ',', absl::SkipWhitespace());
+  std::vector<std::string> names;
+  for (absl::string_view name :
+       absl::StrSplit(list, ',', absl::SkipWhitespace())) {
+    names.emplace_back(absl::StripAsciiWhitespace(name));
+  }
+  return names;
 }
 
 absl::Status BadFlag(absl::string_view flag, absl::string_view found,

@@ -239,6 +239,26 @@ class TrainingResumeTest(unittest.TestCase):
         shutil.copy(self.untouched / "trainer_log.jsonl", output)
         self.finish(output, WIDTHS[0])
 
+    def test_a_second_signal_ends_a_long_step(self) -> None:
+        output = self.root / "long_step"
+        for width in (WIDTHS[1], WIDTHS[3]):
+            process = self.start(output, width, "--gradient-accumulation-steps", 10**8)
+            process.wait_for("memory plan")
+            time.sleep(0.5)  # the step has begun
+            process.process.send_signal(signal.SIGINT)
+            process.wait_for("again ends it at once")
+            process.process.send_signal(signal.SIGINT)  # as a launcher that forwards it
+            time.sleep(1)
+            self.assertIsNone(process.process.poll())
+            children = descendants(process.process.pid)
+            process.process.send_signal(signal.SIGINT)
+            self.assertEqual(process.process.wait(10), -signal.SIGINT)
+            end = time.monotonic() + 20
+            while any(is_running(child) for child in children):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+        self.finish(output, WIDTHS[0])
+
     def test_other_data_are_refused(self) -> None:
         text = self.root / "other.txt"
         text.write_text(self.text.read_text().replace("e", "a"))
@@ -247,7 +267,7 @@ class TrainingResumeTest(unittest.TestCase):
                       run(*command, check=False).stderr)
 
     def test_an_evaluation_without_rows_is_said(self) -> None:
-        flags = (*FLAGS, "--max-steps", 1, "--val-size", 0, *WIDTHS[0])
+        flags = (*FLAGS, "--max-steps", 1, "--val-size", 0, "--lora-target", "gate, w1", *WIDTHS[0])
         result = train(self.model, self.text, self.root / "no_rows", *flags)
         self.assertIn("have no effect without --val-size", result.stderr)
 
