@@ -99,17 +99,13 @@ absl::Status PrepareOutput(const TrainFlags& flags, TrainJobOptions* job) {
         absl::StrCat(job->output_dir, ": cannot be made: ", error.message()));
   }
   if (flags.overwrite_output_dir) {
-    for (const auto& entry : fs::directory_iterator(job->output_dir, error)) {
-      if (absl::StartsWith(entry.path().filename().string(), "checkpoint-")) {
-        fs::remove_all(entry.path(), error);
-      }
-    }
+    job->overwrite = true;
+    return absl::OkStatus();
   }
   job->resume_from = flags.resume_from_checkpoint.empty()
                          ? NewestCheckpoint(job->output_dir)
                          : fs::absolute(flags.resume_from_checkpoint).string();
-  if (!job->resume_from.empty() || flags.overwrite_output_dir ||
-      HasNothingToLose(job->output_dir)) {
+  if (!job->resume_from.empty() || HasNothingToLose(job->output_dir)) {
     return absl::OkStatus();
   }
   return absl::AlreadyExistsError(absl::StrCat(
@@ -308,6 +304,12 @@ absl::Status RunTrain(const Args& args) {
   }
   if (settings.train.output_dir.empty()) {
     return UsageError("--output-dir is not given, expected a directory");
+  }
+  if (settings.train.overwrite_output_dir &&
+      !settings.train.resume_from_checkpoint.empty()) {
+    return UsageError(
+        "--overwrite-output-dir and --resume-from-checkpoint are both given, "
+        "expected one");
   }
   if (settings.server.empty() && settings.service.worker.model.empty()) {
     return UsageError(

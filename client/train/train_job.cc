@@ -102,6 +102,7 @@ absl::Status TrainJob::Begin() {
 
   OCTET_ASSIGN_OR_RETURN(run_, CreateRun());
   if (observer_.on_run) observer_.on_run(run_);
+  if (options_.overwrite) OCTET_RETURN_IF_ERROR(RemoveAllCheckpoints());
   if (!options_.resume_from.empty()) {
     OCTET_RETURN_IF_ERROR(LoadCheckpoint());
   } else {

@@ -65,6 +65,8 @@ struct TrainJobOptions {
   int64_t eval_steps = 0;        // 0: only at the end
   bool eval_on_start = false;
   std::string resume_from;  // a checkpoint; empty: from the beginning
+  // The directory's checkpoints are removed as soon as the run is created.
+  bool overwrite = false;
 };
 
 // Told after every step, and asked whether to go on.
@@ -116,6 +118,7 @@ class TrainJob {
   absl::Status EndIfOpen(const std::string& run_id);
   void LeaveRun();
   absl::Status LoadCheckpoint();
+  absl::Status RemoveAllCheckpoints();
   absl::Status RestoreClientState(const std::string& text);
   std::string ClientState() const;
   absl::StatusOr<std::vector<v1::TrainingSlot>> NextMicrobatch();

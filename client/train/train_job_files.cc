@@ -252,6 +252,15 @@ absl::Status TrainJob::CompleteCheckpoint(const std::string& path) {
   return RemoveOldCheckpoints();
 }
 
+absl::Status TrainJob::RemoveAllCheckpoints() {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(options_.output_dir, error)) {
+    if (!absl::StartsWith(entry.path().filename().string(), kPrefix)) continue;
+    OCTET_RETURN_IF_ERROR(Remove(entry.path().string()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status TrainJob::RemoveOldCheckpoints() {
   if (options_.save_total_limit <= 0) return absl::OkStatus();
   const Checkpoints found = FindCheckpoints(options_.output_dir);

@@ -259,6 +259,17 @@ class TrainingResumeTest(unittest.TestCase):
                 time.sleep(0.05)
         self.finish(output, WIDTHS[0])
 
+    def test_overwriting_begins_with_the_run(self) -> None:
+        output = self.root / "overwritten"
+        shutil.copytree(self.untouched, output)
+        command = train_command(self.model, self.text, output, *FLAGS, *WIDTHS[1], "--overwrite-output-dir")
+        for flags, text in [(("--lora-target", "nosuch"), "'nosuch', which matches nothing"),
+                            (("--resume-from-checkpoint", output / f"checkpoint-{STEPS}"), "both given")]:
+            self.assertIn(text, run(*command, *flags, check=False).stderr)
+            self.assertEqual(complete_steps(output), [STEPS - SAVE_STEPS, STEPS])
+        run(*command, "--max-steps", 2)
+        self.assertEqual(complete_steps(output), [2])
+
     def test_other_data_are_refused(self) -> None:
         text = self.root / "other.txt"
         text.write_text(self.text.read_text().replace("e", "a"))
