@@ -308,6 +308,13 @@ int64_t TrainingLayers::size_bytes() const {
              normed_.size_bytes() + dnormed_.size_bytes());
 }
 
+int64_t TrainingLayers::NumTapes(const ModelConfig& config,
+                                 const TrainingLayersOptions& options) {
+  if (options.recompute) return 1;
+  return config.num_layers - options.first_layer +
+         (options.first_layer > 0 ? 1 : 0);
+}
+
 int64_t TrainingLayers::Bytes(const ModelConfig& config, DType dtype,
                               const TrainingLayersOptions& options,
                               int64_t num_tokens, int64_t num_expert_rows) {
@@ -318,13 +325,12 @@ int64_t TrainingLayers::Bytes(const ModelConfig& config, DType dtype,
   const int64_t tape =
       num_tokens * ((4 + width) * q + 2 * width * kv + 4 * config.hidden_dim) +
       MoeTape::Bytes(shape, num_tokens, num_expert_rows);
-  const int64_t tapes = (options.recompute ? 0 : layers) +
-                        (options.recompute || options.first_layer > 0 ? 1 : 0);
   const int64_t inputs = layers + 1 + (options.first_layer > 0 ? 2 : 0);
   // Attention's own positions and qkv; ids, keys, norms and their gradients.
   const int64_t rest =
       num_tokens * (4 * (q + 2 * kv) + 24 + (4 + width) * config.hidden_dim);
-  return tapes * tape + inputs * num_tokens * config.hidden_dim * 4 + rest +
+  return NumTapes(config, options) * tape +
+         inputs * num_tokens * config.hidden_dim * 4 + rest +
          AttentionGradient::Bytes(config, dtype, num_tokens) +
          MoeTraining::WorkspaceBytes(shape, num_tokens, num_expert_rows);
 }

@@ -65,6 +65,10 @@ class TrainingLayers {
 
   const ForwardSeconds& seconds() const { return seconds_; }
   int64_t size_bytes() const;
+  // Layers' tapes that exist at a time: of those that are kept, and one for all
+  // others.
+  static int64_t NumTapes(const ModelConfig& config,
+                          const TrainingLayersOptions& options);
   // Device memory for T tokens and N expert rows.
   static int64_t Bytes(const ModelConfig& config, DType dtype,
                        const TrainingLayersOptions& options, int64_t num_tokens,

@@ -47,13 +47,9 @@ int64_t LinearBytes(const ModelConfig& config, DType dtype,
   const int64_t experts = std::max(
       bytes(rows, 2 * f, std::max(h, dropout ? f : h), 2 * rank, true, true),
       bytes(chunk, h, f, rank, true, false));
-  const int64_t tapes = options.recompute
-                            ? 1
-                            : config.num_layers -
-                                  std::max(0, options.lowest_layer) +
-                                  (options.lowest_layer > 0 ? 1 : 0);
   const int64_t kept_u =
-      tapes * rows * 3 * rank * static_cast<int64_t>(SizeOf(dtype));
+      TrainingLayers::NumTapes(config, LayersOptions(options)) * rows * 3 *
+      rank * static_cast<int64_t>(SizeOf(dtype));
   return activation + attention + gate + experts + kept_u +
          (dropout ? 8 * (t + rows) : 0);
 }

@@ -361,9 +361,9 @@ int64_t MoeTraining::size_bytes() const {
          static_cast<int64_t>(
              masked_logits_.size_bytes() + expert_out_.size_bytes() +
              expert_keys_.size_bytes() + sent_.size_bytes() +
-             dout_.size_bytes() + din_.size_bytes() + dweights_.size_bytes() +
-             dlogits_.size_bytes() + dlogits_narrow_.size_bytes() +
-             ones_.size_bytes());
+             dout_.size_bytes() + din_.size_bytes() + mid_.size_bytes() +
+             dweights_.size_bytes() + dlogits_.size_bytes() +
+             dlogits_narrow_.size_bytes() + ones_.size_bytes());
 }
 
 int64_t MoeTraining::WorkspaceBytes(const MoeShape& shape, int64_t num_tokens,
