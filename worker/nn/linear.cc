@@ -26,7 +26,8 @@ uint64_t DropoutSeed(uint64_t run_seed, const WeightId& id) {
   return (uint64_t{bits[1]} << 32) | bits[0];
 }
 
-AdapterMatrices::AdapterMatrices(absl::Span<const LoraWeights* const> lora) {
+Linear::AdapterMatrices::AdapterMatrices(
+    absl::Span<const LoraWeights* const> lora) {
   for (const LoraWeights* adapter : lora) {
     a.push_back(adapter->a.get());
     b.push_back(adapter->b.get());

@@ -58,13 +58,6 @@ struct DropoutRows {
   }
 };
 
-// The matrices of a layer's adapters, one of each for a group.
-struct AdapterMatrices {
-  explicit AdapterMatrices(absl::Span<const LoraWeights* const> lora);
-
-  std::vector<const PackedMatrix*> a, b;
-};
-
 // Threads: one at a time. The backend outlives it; one object serves all
 // layers of a kind or of several.
 class Linear {
@@ -163,6 +156,12 @@ class Linear {
     Tensor hidden = {};
 
     bool through_swiglu() const { return hidden.data() != nullptr; }
+  };
+  // The matrices of a layer's adapters, one of each for a group.
+  struct AdapterMatrices {
+    explicit AdapterMatrices(absl::Span<const LoraWeights* const> lora);
+
+    std::vector<const PackedMatrix*> a, b;
   };
   // Views of the arguments, which outlive the result.
   static Groups Dense(const LinearWeights& weights, const WeightId& id,
