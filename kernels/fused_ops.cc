@@ -26,8 +26,11 @@ absl::Status CheckProduct(const ArgumentCheck& check,
                           int64_t columns, Matrices w, const Shape& shape,
                           absl::Span<const int64_t> row_offsets,
                           const LowRank& adapter) {
+  constexpr int64_t kAny = ArgumentCheck::kAny;
+  // Without a first matrix there is no number of columns to expect.
+  const bool unknown = !w.empty() && w[0] == nullptr;
   OCTET_RETURN_IF_ERROR(check.TensorIs(argument, rows,
-                                       {ArgumentCheck::kAny, columns},
+                                       {kAny, unknown ? kAny : columns},
                                        {DType::kF32, DType::kBF16}));
   OCTET_RETURN_IF_ERROR(check.MatricesAre("w", w, shape.k, rows.dtype()));
   OCTET_RETURN_IF_ERROR(
@@ -57,11 +60,6 @@ absl::Status CheckOut(const ArgumentCheck& check, absl::string_view argument,
                                      {DType::kF32, compute});
 }
 
-absl::Status CheckEven(const ArgumentCheck& check, absl::string_view argument,
-                       int64_t found) {
-  return check.Require(found % 2 == 0, argument, found, "even");
-}
-
 }  // namespace
 
 absl::Status Linear(FusedProducts& products, ConstTensor x, Matrices w,
@@ -86,7 +84,8 @@ absl::Status LinearSwiGlu(FusedProducts& products, ConstTensor x, Matrices w13,
   const Shape shape = ShapeOf(w13);
   OCTET_RETURN_IF_ERROR(
       CheckProduct(check, "x", x, shape.k, w13, shape, row_offsets, adapter));
-  OCTET_RETURN_IF_ERROR(CheckEven(check, "the rows of w", shape.n));
+  OCTET_RETURN_IF_ERROR(
+      check.Require(shape.n % 2 == 0, "the rows of w", shape.n, "even"));
   if (hidden.data() != nullptr) {
     OCTET_RETURN_IF_ERROR(
         check.TensorIs("hidden", hidden, {x.dim(0), shape.n}, {x.dtype()}));

@@ -50,7 +50,7 @@ class TrainingBackend {
 
   // Products and what is around them in one pass (kernels/fused_products.h);
   // nullptr: the operations below do it one after another.
-  virtual FusedProducts* fused() const { return nullptr; }
+  virtual FusedProducts* fused() { return nullptr; }
 
   // ---- products
   // out += x W^T in groups, as Backend::GroupedGemm; out [T, n] f32.

@@ -4,7 +4,6 @@
 #define OCTET_KERNELS_CPU_CPU_TRAINING_H_
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "kernels/cpu/context.h"
@@ -23,9 +22,9 @@ class CpuTraining : public TrainingBackend {
       : context_(context),
         gemm_(gemm),
         rope_table_(rope_table),
-        fused_(std::make_unique<CpuFusedProducts>(context, gemm)) {}
+        fused_(context, gemm) {}
 
-  FusedProducts* fused() const override { return fused_.get(); }
+  FusedProducts* fused() override { return &fused_; }
 
   absl::Status GroupedGemmAccumulate(ConstTensor x,
                                      absl::Span<const PackedMatrix* const> w,
@@ -96,7 +95,7 @@ class CpuTraining : public TrainingBackend {
   CpuContext& context_;
   GemmWorkspace& gemm_;
   RopeTable& rope_table_;
-  const std::unique_ptr<CpuFusedProducts> fused_;
+  CpuFusedProducts fused_;
 };
 
 }  // namespace octet::cpu

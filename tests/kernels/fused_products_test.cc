@@ -359,6 +359,10 @@ TEST_P(FusedProductsTest, RefusesWhatDoesNotFit) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
+  const std::vector<const PackedMatrix*> null = {nullptr};
+  EXPECT_EQ(
+      message(fused_ops::Linear(fused, x, null, offsets, {}, false, y, stream)),
+      "Linear: w[0] is null, expected a matrix");
   LowRank adapter{a.views[0], wrong.views[0], u, false};
   EXPECT_EQ(message(fused_ops::Linear(fused, x, w.views[0], offsets, adapter,
                                       false, y, stream)),

@@ -80,7 +80,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
       new TrainingRun(model, environment, std::move(resolved)));
   TrainingPassOptions options =
       ToPassOptions(run->request_, *parameters, *model.config);
-  const TrainingBackend* training = model.backend->training();
+  TrainingBackend* training = model.backend->training();
   options.fused_products = training != nullptr && training->fused() != nullptr;
   OCTET_RETURN_IF_ERROR(run->PlanMemoryOfGroup(
       *parameters, {options, request.background_saves()}, step_id));
