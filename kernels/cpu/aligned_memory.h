@@ -5,10 +5,13 @@
 #define OCTET_KERNELS_CPU_ALIGNED_MEMORY_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/status/statusor.h"
 
 namespace octet::cpu {
+
+inline constexpr int64_t kCacheLine = 64;  // bytes
 
 // Owns one allocation; movable. Thread-compatible.
 class AlignedMemory {

@@ -21,7 +21,6 @@ constexpr int64_t kPrefetchBytes = 8192;
 // Panels of a small chunk that are stored together: whole cache lines side by
 // side, where memory is the limit. One where weights stream past.
 constexpr int64_t kFilledGroup = 8;
-constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // Panels and the steps of A that they multiply.
 struct Term {
@@ -37,7 +36,8 @@ struct PanelBlock {
 
 // Steps of u's products: few, so that those of zeros count.
 int64_t StepsOfRank(const GemmKernels& kernels, DType dtype, int64_t rank) {
-  const int64_t steps = dtype == DType::kF32 ? rank : (rank + 1) / 2;
+  const int64_t per_step = InputsPerStep(dtype);
+  const int64_t steps = (rank + per_step - 1) / per_step;
   return (steps + kernels.step_quantum - 1) / kernels.step_quantum *
          kernels.step_quantum;
 }
@@ -125,7 +125,7 @@ class Multiplier {
           std::min(kBlockSteps, term.steps.count - next.step) * kStepBytes;
     }
     const int64_t share =
-        (next_bytes / kLine + num_blocks - 1) / num_blocks * kLine;
+        (next_bytes / kCacheLine + num_blocks - 1) / num_blocks * kCacheLine;
     for (int64_t b = 0; b < num_blocks; ++b) {
       if (b * share < next_bytes) {
         term.panels->FetchAhead(chunk.group, next.panel, next.step, b * share,

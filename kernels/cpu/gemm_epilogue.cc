@@ -22,7 +22,7 @@ int64_t PanelFloats(const RowChunk& chunk) {
 void Fetch(const Tensor& tensor, int64_t at, int64_t count) {
   const int64_t size = static_cast<int64_t>(SizeOf(tensor.dtype()));
   const char* from = static_cast<const char*>(tensor.data()) + at * size;
-  for (int64_t i = 0; i < count * size; i += 64) {
+  for (int64_t i = 0; i < count * size; i += kCacheLine) {
     __builtin_prefetch(from + i, /*rw=*/1);
   }
 }
@@ -180,7 +180,7 @@ void GemmEpilogue::StoreRow(float* sums, int64_t count, int64_t at) const {
   if (call_.accumulate) {
     for (int64_t i = 0; i < count; ++i) out[i] += sums[i];
   } else if (streams_out_ && count == kPanelOutputs &&
-             reinterpret_cast<uintptr_t>(out) % 64 == 0) {
+             reinterpret_cast<uintptr_t>(out) % kCacheLine == 0) {
     workspace_.epilogue().stream(sums, out, kPanelOutputs);
   } else {
     StoreElements(workspace_.epilogue(), sums, count, call_.out, at);

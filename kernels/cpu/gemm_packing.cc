@@ -1,6 +1,6 @@
 #include "kernels/cpu/gemm_packing.h"
 
-#include <algorithm>
+#include "kernels/cpu/packed_matrix.h"
 
 namespace octet::cpu {
 
@@ -19,7 +19,7 @@ void PackRows(ConstTensor x, const GemmKernels& kernels,
 void PackColumns(ConstTensor x, int64_t column, const GemmKernels& kernels,
                  absl::Span<const RowBlock> blocks, const StepRange& steps,
                  std::byte* a) {
-  const int64_t row = x.dtype() == DType::kF32 ? steps.first : 2 * steps.first;
+  const int64_t row = steps.first * InputsPerStep(x.dtype());
   for (const RowBlock& block : blocks) {
     ColumnSource source;
     source.data =

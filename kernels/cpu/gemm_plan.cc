@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/aligned_memory.h"
+
 namespace octet::cpu {
 namespace {
 
@@ -56,7 +58,8 @@ void AddRows(const GemmKernels& kernels, int group, int64_t begin, int64_t rows,
       const int64_t padded = RoundUp(block.rows, quantum);
       chunk.padded_rows += padded;
       // Whole cache lines: two threads may fill neighbouring blocks.
-      chunk.bytes += RoundUp(padded * num_steps * kernels.a_step_bytes, 64);
+      chunk.bytes +=
+          RoundUp(padded * num_steps * kernels.a_step_bytes, kCacheLine);
       plan->blocks.push_back(block);
     }
     chunk.num_blocks =

@@ -27,6 +27,10 @@ namespace octet::cpu {
 inline constexpr int64_t kPanelOutputs = 32;
 inline constexpr int64_t kStepBytes = 128;
 
+// Of a matrix, and of whatever multiplies it.
+constexpr int64_t InputsPerStep(DType dtype) {
+  return dtype == DType::kF32 ? 1 : 2;
+}
 constexpr int64_t NumPanels(int64_t outputs) {
   return (outputs + kPanelOutputs - 1) / kPanelOutputs;
 }

@@ -8,13 +8,10 @@ namespace octet::cpu {
 namespace {
 
 constexpr int64_t kTile = kPanelOutputs;  // outputs and inputs
-constexpr int64_t kLine = 64;             // bytes of a cache line
 
 const CpuMatrix& Cast(const PackedMatrix& matrix) {
   return static_cast<const CpuMatrix&>(matrix);
 }
-
-int64_t InputsPerStep(DType dtype) { return dtype == DType::kF32 ? 1 : 2; }
 
 }  // namespace
 
@@ -71,7 +68,7 @@ void TransposedWeightPanels::FetchAhead(int group, int64_t panel, int64_t step,
                 kernels_, nullptr) -
         tile * tile_bytes;
     const int64_t tile_end = std::min(end, (tile + 1) * tile_bytes);
-    for (; begin < tile_end; begin += kLine) {
+    for (; begin < tile_end; begin += kCacheLine) {
       __builtin_prefetch(from + begin, /*rw=*/0, /*locality=*/2);
     }
   }
@@ -110,7 +107,7 @@ void ActivationPanels::FetchAhead(int /*group*/, int64_t panel, int64_t step,
       static_cast<const std::byte*>(x_.data()) + panel * kPanelOutputs * size;
   for (int64_t row = (step + begin / kStepBytes) * per_step; row < row_end;
        ++row) {
-    for (int64_t i = 0; i < bytes; i += kLine) {
+    for (int64_t i = 0; i < bytes; i += kCacheLine) {
       __builtin_prefetch(column + row * row_bytes + i, /*rw=*/0,
                          /*locality=*/2);
     }
