@@ -101,9 +101,10 @@ void AddModelFlags(TrainFlags& f, Flags& flags) {
             "weight of the router's z-loss", {.min = 0});
   flags.Add("router-aux-loss-per-layer", &f.router_aux_loss_per_layer,
             "balance each layer by itself");
-  flags.Add("router-aux-loss-counts-padding", &f.router_aux_loss_counts_padding,
-            "pad a microbatch's rows to its longest, as transformers does, and "
-            "count the padding in the router's losses, as it did before 4.38");
+  flags.Add(
+      "router-aux-loss-counts-padding", &f.router_aux_loss_counts_padding,
+      "pad a microbatch's rows to its longest, and count the padding in the "
+      "router's losses (docs/training.md compares transformers')");
 }
 
 void AddStepFlags(TrainFlags& f, Flags& flags) {
